@@ -1,0 +1,1 @@
+"""Seeded noise, latent geometry, schedules, solvers and guidance for flow models. Needs torch only."""

@@ -1,0 +1,1 @@
+"""Prompt text: the official cleaning, language, weights, default negative prompts. Needs ftfy only."""
