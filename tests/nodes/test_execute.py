@@ -1,0 +1,170 @@
+"""The six nodes in a row on tiny models: a prompt becomes frames; and what each node hands on."""
+
+import json
+
+import pytest
+import torch
+
+import nodes as host_nodes
+from wan_gguf.host.paths import register_folders
+from wan_gguf.nodes import prompt as prompt_module
+from wan_gguf.nodes.empty_latent import WanGGUFEmptyLatent
+from wan_gguf.nodes.extension import discover_nodes
+from wan_gguf.nodes.prompt import WanGGUFPrompt
+from wan_gguf.text.negative import DEFAULT_NEGATIVES
+
+pytestmark = pytest.mark.usefixtures("host_folders", "as_the_host_runs_nodes")
+
+FILES = {"model_name": "wan.gguf", "encoder_name": "umt5.safetensors", "vae_name": "vae.safetensors"}
+SMALL = {"width": 32, "height": 16, "frames": 5, "steps": 2, "dtype": "fp32"}
+
+
+def run(graph: dict, until: str) -> tuple:
+    """Execute an API workflow up to one node, by hand; the outputs of that node."""
+    register_folders()
+    classes = {node.GET_SCHEMA().node_id: node for node in discover_nodes()}
+    done: dict[str, tuple] = {}
+
+    def outputs(name: str) -> tuple:
+        if name not in done:
+            inputs = {
+                key: outputs(value[0])[value[1]] if isinstance(value, list) else value
+                for key, value in graph[name]["inputs"].items()
+            }
+            kind = graph[name]["class_type"]
+            done[name] = (
+                host_nodes.VAELoader().load_vae(**inputs)
+                if kind == "VAELoader"
+                else classes[kind].execute(**inputs).args
+            )
+        return done[name]
+
+    return outputs(until)
+
+
+@pytest.fixture
+def graph(root) -> dict:
+    """The bundled workflow with tiny models and a tiny size."""
+    graph = json.loads((root / "cli/workflows/text_to_video.api.json").read_text(encoding="utf-8"))
+    for node in graph.values():
+        node["inputs"] |= {key: value for key, value in (FILES | SMALL).items() if key in node["inputs"]}
+    return graph
+
+
+def test_the_bundled_workflow_makes_frames(graph):
+    (frames,) = run(graph, "decode")
+    assert frames.shape == (5, 16, 32, 3)
+    assert frames.dtype == torch.float32
+    assert torch.isfinite(frames).all()
+    assert 0 <= frames.min() < frames.max() <= 1
+
+
+def test_the_same_seed_gives_the_same_latent_and_another_seed_another(graph):
+    def sampled(seed):
+        graph["sampler"]["inputs"]["seed"] = seed
+        return run(graph, "sampler")[0]["samples"]
+
+    assert torch.equal(sampled(7), sampled(7))
+    assert not torch.equal(sampled(7), sampled(8))
+
+
+def test_the_prompt_reaches_the_video(graph):
+    def sampled(positive):
+        graph["prompt"]["inputs"]["positive"] = positive
+        return run(graph, "sampler")[0]["samples"]
+
+    assert not torch.equal(sampled("a red circle moves left"), sampled("红色的圆形向左移动"))
+
+
+def test_the_empty_latent_has_the_geometry_of_the_vae(graph):
+    vae = run(graph, "vae")[0]
+    latent = WanGGUFEmptyLatent.execute(vae, width=64, height=32, frames=17, batch_size=2).args[0]
+    assert latent["samples"].shape == (2, 16, 5, 4, 8)
+    assert not latent["samples"].any()
+
+
+def test_linked_sizes_are_checked_at_execution(graph):
+    vae = run(graph, "vae")[0]
+    with pytest.raises(ValueError, match="frames must be 1"):
+        WanGGUFEmptyLatent.execute(vae, width=64, height=32, frames=16, batch_size=1)
+
+
+class Vae48:
+    """The geometry of the Wan2.2 VAE, which the tiny one does not have."""
+
+    latent_channels, latent_dim = 48, 3
+    first_stage_model = None
+
+    def spacial_compression_decode(self):
+        return 16
+
+    def temporal_compression_decode(self):
+        return 4
+
+
+def test_a_vae_of_other_channels_is_refused_before_sampling(graph):
+    latent = WanGGUFEmptyLatent.execute(Vae48(), width=64, height=32, frames=5, batch_size=1).args[0]
+    assert latent["samples"].shape == (1, 48, 2, 2, 4)
+    positive, negative, _ = run(graph, "prompt")
+    sampler = {node.GET_SCHEMA().node_id: node for node in discover_nodes()}["WanGGUFSampler"]
+    settings = graph["sampler"]["inputs"] | {"positive": positive, "negative": negative, "latent": latent}
+    with pytest.raises(ValueError, match=r"48 channels.*16 channels.*wan_2\.1_vae"):
+        sampler.execute(**settings | {"model": run(graph, "model")[0]})
+
+
+def test_sides_of_the_wan22_vae_are_multiples_of_32():
+    with pytest.raises(ValueError, match="width must be a multiple of 32, got 48; nearest: 32 or 64"):
+        WanGGUFEmptyLatent.execute(Vae48(), width=48, height=32, frames=5, batch_size=1)
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list:
+    """What the prompt node asks the text encoder for."""
+    calls: list = []
+
+    def record(clip, spans):
+        calls.append([(span.text, span.weight) for span in spans])
+        return f"conditioning {len(calls)}"
+
+    monkeypatch.setattr(prompt_module, "encode_prompt", record)
+    return calls
+
+
+def test_the_prompt_is_cleaned_and_weighted(encoded):
+    output = WanGGUFPrompt.execute(None, "a  （red：1.2） circle &amp; more", "ugly", "none")
+    assert output.args == ("conditioning 1", "conditioning 2", "en")
+    assert encoded == [[("a ", 1.0), ("red", 1.2), (" circle & more", 1.0)], [("ugly", 1.0)]]
+
+
+@pytest.mark.parametrize(
+    ("positive", "policy", "language", "negative"),
+    [
+        ("a red circle", "prompt language", "en", "en"),
+        ("红色的圆形", "prompt language", "zh", "zh"),
+        ("a red circle", "chinese", "en", "zh"),
+        ("红色的圆形", "english", "zh", "en"),
+    ],
+)
+def test_an_empty_negative_takes_the_default(encoded, positive, policy, language, negative):
+    output = WanGGUFPrompt.execute(None, positive, " ", policy)
+    assert output.args[2] == language
+    expected = prompt_module.clean_prompt(DEFAULT_NEGATIVES[negative])
+    assert "".join(text for text, _ in encoded[1]) == expected
+
+
+def test_no_negative_at_all(encoded):
+    WanGGUFPrompt.execute(None, "a red circle", "", "none")
+    assert encoded[1] == []
+
+
+@pytest.mark.parametrize(("positive", "shown"), [("a red circle", "English (en)"), ("红色的圆形", "中文 (zh)")])
+def test_the_node_shows_the_language_and_the_negative_in_use(encoded, positive, shown):
+    text = WanGGUFPrompt.execute(None, positive, "", "prompt language").ui.as_dict()["text"][0]
+    assert text.splitlines()[0] == shown
+    assert DEFAULT_NEGATIVES[(positive.isascii() and "en") or "zh"] in text
+
+
+def test_a_linked_empty_prompt_is_refused_at_execution(encoded):
+    with pytest.raises(ValueError, match="positive: the prompt is empty"):
+        WanGGUFPrompt.execute(None, " ", "", "none")
+    assert encoded == []

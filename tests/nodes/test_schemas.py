@@ -1,0 +1,116 @@
+"""Every node, input and output is described; ids, types, ranges and defaults are those that workflows rely on."""
+
+import pytest
+
+from wan_gguf.host.paths import register_folders
+from wan_gguf.nodes.category import CATEGORY
+from wan_gguf.nodes.extension import discover_nodes
+from wan_gguf.text.negative import NEGATIVE_POLICIES
+
+FILES = object()  # a list of files: anything
+NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
+    "WanGGUFModelLoader": (
+        [
+            ("model_name", "COMBO", {"options": FILES}),
+            ("dtype", "COMBO", {"options": ["auto", "bf16", "fp16", "fp32"], "default": "auto"}),
+        ],
+        ["MODEL"],
+    ),
+    "WanGGUFTextEncoderLoader": ([("encoder_name", "COMBO", {"options": FILES})], ["CLIP"]),
+    "WanGGUFPrompt": (
+        [
+            ("clip", "CLIP", {}),
+            ("positive", "STRING", {"multiline": True, "default": ""}),
+            ("negative", "STRING", {"multiline": True, "default": ""}),
+            ("default_negative", "COMBO", {"options": list(NEGATIVE_POLICIES), "default": "prompt language"}),
+        ],
+        ["CONDITIONING", "CONDITIONING", "STRING"],
+    ),
+    "WanGGUFEmptyLatent": (
+        [
+            ("vae", "VAE", {}),
+            ("width", "INT", {"default": 832, "step": 16, "min": 16}),
+            ("height", "INT", {"default": 480, "step": 16, "min": 16}),
+            ("frames", "INT", {"default": 81, "step": 4, "min": 1}),
+            ("batch_size", "INT", {"default": 1, "min": 1}),
+        ],
+        ["LATENT"],
+    ),
+    "WanGGUFSampler": (
+        [
+            ("model", "MODEL", {}),
+            ("positive", "CONDITIONING", {}),
+            ("negative", "CONDITIONING", {}),
+            ("latent", "LATENT", {}),
+            ("seed", "INT", {"control_after_generate": True, "min": 0, "max": 2**64 - 1}),
+            ("steps", "INT", {"default": 40, "min": 1}),
+            ("cfg", "FLOAT", {"default": 5.0, "min": 1.0, "max": 15.0}),
+            ("shift", "FLOAT", {"default": 5.0}),
+            ("solver", "COMBO", {"options": ["unipc", "euler"], "default": "unipc"}),
+            ("cfg_mode", "COMBO", {"options": ["batched", "split"], "default": "batched"}),
+        ],
+        ["LATENT"],
+    ),
+    "WanGGUFVAEDecode": ([("samples", "LATENT", {}), ("vae", "VAE", {})], ["IMAGE"]),
+}
+
+
+@pytest.fixture(scope="module")
+def schemas():
+    register_folders()
+    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in discover_nodes())}
+
+
+def test_these_nodes_exist_and_no_others(schemas):
+    assert sorted(schemas) == sorted(NODES)
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_inputs_are_as_workflows_expect_them(schemas, node_id):
+    expected = NODES[node_id][0]
+    inputs = schemas[node_id].inputs
+    assert [(entry.id, entry.io_type) for entry in inputs] == [(name, kind) for name, kind, _ in expected]
+    for entry, (name, _, values) in zip(inputs, expected, strict=True):
+        found = {key: getattr(entry, key) for key in values}
+        assert {key: FILES if values[key] is FILES else found[key] for key in found} == values, name
+        assert not entry.optional
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_outputs_are_as_workflows_expect_them(schemas, node_id):
+    assert [output.io_type for output in schemas[node_id].outputs] == NODES[node_id][1]
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_everything_is_named_and_explained(schemas, node_id):
+    schema = schemas[node_id]
+    assert schema.category == CATEGORY
+    assert schema.display_name.startswith("Wan GGUF ")
+    assert len(schema.description) > 20
+    assert any("\u4e00" <= char <= "\u9fff" for alias in schema.search_aliases for char in alias), "no Chinese alias"
+    for entry in [*schema.inputs, *schema.outputs]:
+        assert entry.display_name, f"{node_id}.{entry.id} has no name"
+        assert entry.tooltip and len(entry.tooltip) > 20, f"{node_id}.{entry.id} has no tooltip"
+        assert entry.tooltip.endswith("."), f"{node_id}.{entry.id}: a tooltip is a sentence"
+
+
+UNITS = {
+    "width": "pixels", "height": "pixels", "frames": "frames", "batch_size": "videos", "steps": "steps",
+    "cfg": "1.0 to 15.0", "shift": "factor", "seed": "Number",
+}  # fmt: skip
+
+
+def test_numbers_have_a_unit_or_a_range_in_their_tooltip(schemas):
+    numbers = {
+        entry.id: entry.tooltip
+        for schema in schemas.values()
+        for entry in schema.inputs
+        if entry.io_type in ("INT", "FLOAT")
+    }
+    assert numbers.keys() == UNITS.keys()
+    assert [name for name, tooltip in numbers.items() if UNITS[name] not in tooltip] == []
+
+
+def test_modules_without_nodes_are_helpers(schemas):
+    """Each class is listed once, although helper modules sit in the same folder."""
+    assert len(discover_nodes()) == len(schemas)

@@ -1,0 +1,136 @@
+"""Bad input is refused before anything is loaded, in words that name the input and the remedy."""
+
+import pytest
+
+from wan_gguf.nodes.empty_latent import WanGGUFEmptyLatent
+from wan_gguf.nodes.model_loader import WanGGUFModelLoader
+from wan_gguf.nodes.prompt import WanGGUFPrompt
+from wan_gguf.nodes.sampler import WanGGUFSampler
+from wan_gguf.nodes.text_encoder_loader import WanGGUFTextEncoderLoader
+
+
+def has(message: bool | str, *parts: str) -> None:
+    assert isinstance(message, str), f"accepted; expected a message with {parts}"
+    assert [part for part in parts if part not in message] == [], message
+
+
+@pytest.mark.usefixtures("host_folders")
+class TestModelFile:
+    def test_a_wan_model_is_accepted(self):
+        assert WanGGUFModelLoader.validate_inputs(model_name="wan.gguf") is True
+
+    def test_a_missing_file(self):
+        has(WanGGUFModelLoader.validate_inputs(model_name="gone.gguf"), "gone.gguf", "models/")
+
+    def test_a_text_encoder_in_the_model_slot(self):
+        message = WanGGUFModelLoader.validate_inputs(model_name="umt5.gguf")
+        has(message, "'umt5.gguf' is a UMT5 text encoder", "'Wan GGUF Text Encoder Loader'")
+
+    def test_not_a_gguf_file(self):
+        has(WanGGUFModelLoader.validate_inputs(model_name="notes.gguf"), "notes.gguf")
+
+    def test_a_truncated_file(self):
+        has(WanGGUFModelLoader.validate_inputs(model_name="truncated.gguf"), "truncated.gguf")
+
+    def test_a_path_out_of_the_folders(self):
+        has(WanGGUFModelLoader.validate_inputs(model_name="../../etc/passwd"), "passwd", "choose one from the list")
+
+    def test_linked(self):
+        assert WanGGUFModelLoader.validate_inputs() is True
+
+
+@pytest.mark.usefixtures("host_folders")
+class TestTextEncoderFile:
+    @pytest.mark.parametrize("name", ["umt5.safetensors", "umt5.gguf"])
+    def test_a_text_encoder_is_accepted(self, name):
+        assert WanGGUFTextEncoderLoader.validate_inputs(encoder_name=name) is True
+
+    def test_a_diffusion_model_in_the_encoder_slot(self):
+        message = WanGGUFTextEncoderLoader.validate_inputs(encoder_name="wan.gguf")
+        has(message, "'wan.gguf' is a Wan diffusion model", "'Wan GGUF Model Loader'")
+
+    def test_a_vae_in_the_encoder_slot(self):
+        message = WanGGUFTextEncoderLoader.validate_inputs(encoder_name="vae.safetensors")
+        has(message, "'vae.safetensors' is a Wan VAE", "'Load VAE'")
+
+    def test_a_missing_file(self):
+        message = WanGGUFTextEncoderLoader.validate_inputs(encoder_name="gone.gguf")
+        has(message, "gone.gguf", "models/")
+
+    def test_linked(self):
+        assert WanGGUFTextEncoderLoader.validate_inputs() is True
+
+
+class TestPrompt:
+    def test_a_prompt_is_accepted(self):
+        assert WanGGUFPrompt.validate_inputs(positive="（红色：1.2）的圆形", negative="") is True
+
+    @pytest.mark.parametrize("text", ["", "  \n", "&nbsp;", "()"])
+    def test_an_empty_prompt(self, text):
+        has(WanGGUFPrompt.validate_inputs(positive=text, negative=""), "positive", "empty", "English or Chinese")
+
+    def test_a_weight_out_of_range(self):
+        has(WanGGUFPrompt.validate_inputs(positive="a (red:99) circle", negative=""), "positive: ", "99", "0 to 10")
+        has(WanGGUFPrompt.validate_inputs(positive="a circle", negative="（红：nan）"), "negative: ", "nan")
+
+    def test_linked(self):
+        assert WanGGUFPrompt.validate_inputs() is True
+
+
+class TestEmptyLatent:
+    @pytest.mark.parametrize(("width", "height", "frames"), [(832, 480, 81), (16, 16, 1), (1280, 704, 121)])
+    def test_allowed_sizes(self, width, height, frames):
+        assert WanGGUFEmptyLatent.validate_inputs(width=width, height=height, frames=frames) is True
+
+    def test_frames_name_the_nearest(self):
+        message = WanGGUFEmptyLatent.validate_inputs(width=64, height=64, frames=80)
+        assert message == "frames must be 1 + a multiple of 4, got 80; nearest: 77 or 81"
+
+    @pytest.mark.parametrize("name", ["width", "height"])
+    @pytest.mark.parametrize(("value", "nearest"), [(100, "96 or 112"), (0, "16"), (-16, "16")])
+    def test_sides_name_the_nearest(self, name, value, nearest):
+        message = WanGGUFEmptyLatent.validate_inputs(**{"width": 64, "height": 64, "frames": 17, name: value})
+        has(message, f"{name} must be a multiple of 16", f"got {value}", f"nearest: {nearest}")
+
+    @pytest.mark.parametrize(("name", "value"), [("width", 16400), ("height", 16400), ("frames", 16389)])
+    def test_ranges_that_naming_an_input_switches_off(self, name, value):
+        message = WanGGUFEmptyLatent.validate_inputs(**{"width": 64, "height": 64, "frames": 17, name: value})
+        has(message, f"{name} must be at most", f"got {value}")
+
+    def test_frames_below_one(self):
+        has(WanGGUFEmptyLatent.validate_inputs(frames=0), "frames", "got 0", "nearest: 1")
+
+    def test_linked(self):
+        assert WanGGUFEmptyLatent.validate_inputs() is True
+        has(WanGGUFEmptyLatent.validate_inputs(height=100), "height")
+
+
+class TestSampler:
+    @pytest.mark.parametrize("cfg", [1.0, 5.0, 15.0])
+    def test_allowed_cfg(self, cfg):
+        assert WanGGUFSampler.validate_inputs(cfg=cfg) is True
+
+    @pytest.mark.parametrize("cfg", [0.0, 0.99, 15.1, float("nan"), float("inf"), -3.0])
+    def test_cfg_out_of_range(self, cfg):
+        has(WanGGUFSampler.validate_inputs(cfg=cfg), "cfg must be from 1.0 to 15.0", f"got {cfg}")
+
+    def test_linked(self):
+        assert WanGGUFSampler.validate_inputs() is True
+
+
+@pytest.mark.usefixtures("host_folders")
+class TestFingerprint:
+    def test_a_changed_file_is_loaded_again(self, host_folders):
+        def fingerprints():
+            model = WanGGUFModelLoader.fingerprint_inputs(model_name="copy.gguf", dtype="auto")
+            return model, WanGGUFTextEncoderLoader.fingerprint_inputs(encoder_name="copy.gguf")
+
+        path = host_folders / "copy.gguf"
+        path.write_bytes(b"x" * 100)
+        try:
+            first = fingerprints()
+            assert fingerprints() == first
+            path.write_bytes(b"x" * 101)
+            assert all(new != old for new, old in zip(fingerprints(), first, strict=True))
+        finally:
+            path.unlink()
