@@ -1,0 +1,28 @@
+"""`python3 cli test`: the environment with the tests' packages, a host, then pytest in the clone's root."""
+
+from pathlib import Path
+
+from .paths import ROOT
+from .preparation import prepare
+from .process import hand_over
+
+SUMMARY = "run all tests; arguments go to pytest, --long adds the long campaigns"
+HELP = """usage: python3 cli test [pytest arguments]
+
+Makes the environment and finds a ComfyUI (COMFYUI_DIR, or around this folder, or fetched), then runs pytest in this
+folder. Paths are relative to this folder, e.g.: python3 cli test tests/cli -k lock
+  --long     also run the long campaigns
+  -- --help  pytest's own help
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Prepare, then become pytest."""
+    if arguments in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    if arguments[:1] == ["--"]:
+        arguments = arguments[1:]
+    ready = prepare(dev=True)
+    command: list[str | Path] = [ready.python, "-m", "pytest", "--import-mode=importlib", *arguments]
+    hand_over(command, folder=ROOT, COMFYUI_DIR=str(ready.host))
