@@ -1,0 +1,148 @@
+"""The layers our models are built from: the host's, with Linear and Embedding that also hold packed weights.
+
+A weight is in one of three states: a placeholder without memory (before load), packed (a QuantizedTensor over the
+mapped file) or dense (the host made it so: small layers under dynamic VRAM, or a patch that no matmul can go beside).
+Weights move through the host's own cast_bias_weight, so low VRAM and dynamic VRAM work as for any model.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ops
+import torch
+import torch.nn.functional as F  # noqa: N812
+from comfy.quant_ops import QuantizedTensor
+
+from ..ops.dequantize import dequantize_rows
+from ..ops.linear import linear
+from ..ops.packed import PackedWeight
+from .layout import packed_of, quantized
+from .patches import LowRank, low_ranks
+
+
+class PackedWeightMixin:
+    """Holding a packed weight: state dict, moving, and the two methods through which the host bakes patches."""
+
+    packed: PackedWeight | None = None  # as in the file; survives every move of `weight`
+
+    def hold(self, packed: PackedWeight, dtype: torch.dtype) -> None:
+        """Take `packed` as the weight without copying it; `dtype` is what it shows to the host."""
+        self.packed = packed
+        self._parameters["weight"] = torch.nn.Parameter(quantized(packed, dtype), requires_grad=False)
+
+    def convert_weight(self, weight: torch.Tensor, inplace: bool = False, **kwargs: Any) -> torch.Tensor:
+        """Called by the host before it patches a weight: the dense weight."""
+        return weight.dequantize() if isinstance(weight, QuantizedTensor) else weight
+
+    def set_weight(
+        self,
+        weight: torch.Tensor,
+        inplace_update: bool = False,
+        seed: int | None = None,
+        return_weight: bool = False,
+        **kwargs: Any,
+    ) -> torch.Tensor | None:
+        """Called by the host with a patched weight: it stays dense, the host keeps the packed one as its backup."""
+        weight = weight.to(self.weight.dtype)
+        if return_weight:
+            return weight
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+        return None
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        # detach() of a QuantizedTensor made outside inference mode raises inside it: packed weights go in as they are
+        for name, param in self._parameters.items():
+            if param is not None:
+                as_is = keep_vars or isinstance(param, QuantizedTensor)
+                destination[prefix + name] = param if as_is else param.detach()
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> torch.nn.Module:
+        weight = self._parameters.get("weight")
+        if not isinstance(weight, QuantizedTensor):
+            return super()._apply(fn, recurse)
+        self._parameters["weight"] = None  # torch's own loop would write through .data
+        try:
+            super()._apply(fn, recurse)
+            weight = self._moved(weight, fn)
+        finally:
+            self._parameters["weight"] = weight
+        return self
+
+    def _moved(self, weight: QuantizedTensor, fn: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """The weight after fn. Back on the CPU it is the mapped file again, not a copy in anonymous memory."""
+        source = self.packed.device if weight.is_meta else weight.device  # nothing can be copied out of "meta"
+        target = fn(torch.empty(0, dtype=weight.dtype, device=source))
+        if target.device == weight.device and target.dtype == weight.dtype:
+            return weight
+        if target.device == self.packed.device:
+            moved = quantized(self.packed, target.dtype)
+        else:
+            moved = quantized(packed_of(weight).to(target.device), target.dtype)
+        return torch.nn.Parameter(moved, requires_grad=False)
+
+    def _cast_packed(self, x: torch.Tensor, bias_dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None, Any]:
+        """The host's cast with the weight functions out of sight, because with them it would return a dense weight."""
+        functions = self.weight_function
+        if functions:
+            self.weight_function = []
+        try:
+            return comfy.ops.cast_bias_weight(
+                self, dtype=self.weight.dtype, device=x.device, bias_dtype=bias_dtype, offloadable=True
+            )
+        finally:
+            if functions:  # else leave the host's class attribute in place
+                self.weight_function = functions
+
+    def _low_ranks(self) -> list[LowRank] | None:
+        """The LoRAs to add beside the packed weight; None when the dense weight is needed."""
+        return low_ranks(self.weight_function) if isinstance(self.weight, QuantizedTensor) else None
+
+
+class PackedOperations(comfy.ops.manual_cast):
+    """Pass this class as the host's `custom_operations`."""
+
+    class Linear(PackedWeightMixin, comfy.ops.manual_cast.Linear):
+        """y = x Wᵀ + b with a packed or dense W; computes in x.dtype."""
+
+        def __init__(self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None):
+            torch.nn.Module.__init__(self)  # torch.nn.Linear's would reserve memory for the dense weight
+            self.in_features = in_features
+            self.out_features = out_features
+            weight = torch.empty(out_features, in_features, device="meta", dtype=dtype)
+            self.weight = torch.nn.Parameter(weight, requires_grad=False)
+            self.bias = (
+                torch.nn.Parameter(torch.empty(out_features, device=device, dtype=dtype), requires_grad=False)
+                if bias
+                else None
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            comfy.ops.run_every_op()  # raises when the run was interrupted
+            loras = self._low_ranks()
+            if loras is None:
+                return self.forward_comfy_cast_weights(x)
+            weight, bias, stream = self._cast_packed(x, x.dtype)
+            if isinstance(weight, QuantizedTensor):
+                y = linear(x, packed_of(weight), bias)
+            else:
+                y = F.linear(x, weight.to(x.dtype), bias)
+            comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+            for lora in loras:
+                y = lora.add_to(y, x)
+            return y
+
+    class Embedding(PackedWeightMixin, comfy.ops.manual_cast.Embedding):
+        """Rows of a packed or dense table. Packed rows are gathered where the table lies, so the table never moves."""
+
+        def __init__(self, num_embeddings: int, embedding_dim: int, device=None, dtype=None, **kwargs: Any):
+            super().__init__(num_embeddings, embedding_dim, device="meta", dtype=dtype, **kwargs)
+
+        def forward(self, rows: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+            comfy.ops.run_every_op()
+            loras = self._low_ranks()
+            if loras is None:
+                return self.forward_comfy_cast_weights(rows, out_dtype=out_dtype)
+            values = dequantize_rows(packed_of(self.weight), rows, out_dtype or self.weight.dtype).to(rows.device)
+            for lora in loras:
+                values = lora.add_to_rows(values, rows)
+            return values
