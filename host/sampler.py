@@ -59,6 +59,7 @@ def sample_latent(
     schedule = SCHEDULES[solver](steps, shift)
     samples = latent["samples"]
     _check_latent(model, samples)
+    _check_text(model, positive=positive, negative=negative)
     guider, attention = _guider(model, positive, negative, settings["cfg"], shift, cfg_mode)
     sampled = guider.sample(
         seed_noise(samples.shape, seed),
@@ -162,6 +163,17 @@ def _check_latent(model: ModelPatcher, samples: torch.Tensor) -> None:
             f"latent has {describe_channels(channels)}, the model connected samples {describe_channels(wanted)}; "
             f"{remedy} to the node that makes the latent"
         )
+
+
+def _check_text(model: ModelPatcher, **conditionings: list) -> None:
+    wanted = getattr(model.model.diffusion_model, "text_dim", None)
+    for name, conditioning in conditionings.items():
+        widths = {values.shape[-1] for values, _ in conditioning}
+        if wanted is not None and widths - {wanted}:
+            raise ValueError(
+                f"{name}: the encoded prompt is {max(widths - {wanted})} wide, the model connected takes {wanted}; "
+                "load the text encoder that belongs to the model"
+            )
 
 
 def _with_shift(model: ModelPatcher, shift: float) -> ModelPatcher:

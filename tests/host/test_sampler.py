@@ -197,6 +197,14 @@ def test_wrong_channels_are_refused_before_the_model_is_loaded(sample):
     assert not comfy.model_management.current_loaded_models
 
 
+def test_the_prompt_of_another_text_encoder_is_refused_before_the_model_is_loaded(sample, conditioning):
+    with pytest.raises(
+        ValueError, match="positive: the encoded prompt is 4096 wide, the model connected takes 256; load"
+    ):
+        sample(positive=conditioning(1, width=4096))
+    assert not comfy.model_management.current_loaded_models
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
