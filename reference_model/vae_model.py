@@ -15,7 +15,7 @@ DIM, Z_CHANNELS = 8, 16
 
 def build_vae(seed: int = 0) -> WanVAE:
     """The architecture of wan_2.1_vae at width 8 instead of 96 (0.92 M parameters)."""
-    vae = initialise(WanVAE(dim=DIM, z_dim=Z_CHANNELS), seed)
+    vae = initialise(WanVAE(dim=DIM, z_dim=Z_CHANNELS, temperal_downsample=[False, True, True]), seed)
     for name, module in vae.named_modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
             _start_linear(name, module)

@@ -1,7 +1,7 @@
 """Shared set-up: the fixed import name `wan_gguf`, and the host on the import path for the tests that need it.
 
-The pack's folder may have any name, so it is registered under `wan_gguf` through an import spec; the root itself is taken
-off sys.path, or `nodes` and `ops` would shadow the host's modules of the same name.
+The pack's folder may have any name, so it is registered under `wan_gguf` through an import spec; the root itself is
+taken off sys.path, or `nodes` and `ops` would shadow the host's modules of the same name.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ def _register_pack() -> None:
 
 
 def _add_host() -> None:
-    """Put the host (COMFYUI_DIR, set by `python3 cli test`) on the import path; without a CUDA device in its CPU mode."""
+    """Put the host (COMFYUI_DIR, set by `python3 cli test`) on the import path; without CUDA in its CPU mode."""
     host = os.environ.get("COMFYUI_DIR")
     if not host or not Path(host, "comfy").is_dir():
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from wan_gguf.ops.formats import FORMATS
 from wan_gguf.ops.packed import PackedWeight
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from wan_gguf.loaders.describe import describe, vae_latent_channels
 from wan_gguf.loaders.identify import WrongModelError
 from wan_gguf.tests.loaders.build import gguf_bytes, safetensors_bytes, sparse_gguf, text

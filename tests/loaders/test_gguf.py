@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+
 from wan_gguf.loaders.gguf import GGUFError, open_gguf
 from wan_gguf.loaders.gguf.metadata import MAX_DEPTH
 from wan_gguf.ops.dequantize import dequantize

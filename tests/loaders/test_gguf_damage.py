@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from wan_gguf.loaders.gguf import GGUFError, open_gguf
 from wan_gguf.loaders.gguf.cursor import Cursor
 from wan_gguf.loaders.identify import WrongModelError

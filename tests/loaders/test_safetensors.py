@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
 from wan_gguf.loaders.safetensors_file import SafetensorsError, open_safetensors, read_header
 from wan_gguf.ops.dequantize import dequantize
 from wan_gguf.tests.loaders.build import safetensors_bytes

@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 import pytest
 import sentencepiece
+
 from wan_gguf.loaders.gguf import open_gguf
 from wan_gguf.loaders.identify import WrongModelError
 from wan_gguf.loaders.tokenizer import MODEL_TYPE_KEY, build_spiece_model

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from wan_gguf.loaders.gguf import GGUFError, open_gguf
 from wan_gguf.loaders.identify import WrongModelError
 from wan_gguf.loaders.safetensors_file import SafetensorsError

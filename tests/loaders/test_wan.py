@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from wan_gguf.loaders.gguf import open_gguf
 from wan_gguf.loaders.identify import WrongModelError
 from wan_gguf.loaders.wan import load_wan

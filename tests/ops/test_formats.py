@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+
 from wan_gguf.ops.dequantize import dequantize
 from wan_gguf.ops.formats import FORMATS, FORMATS_BY_ID
 from wan_gguf.ops.packed import PackedWeight

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+
 from wan_gguf.ops import dispatch
 from wan_gguf.ops.backends.reference import linear as reference
 from wan_gguf.ops.dequantize import dequantize

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from wan_gguf.ops import dequantize as dequantize_module
 from wan_gguf.ops.dequantize import dequantize, dequantize_rows
 from wan_gguf.ops.formats import FORMATS

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from wan_gguf.sampling.guidance import cfg, needs_uncond, validate_cfg
 
 

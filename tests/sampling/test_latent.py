@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wan_gguf.sampling.latent import (
     frames_to_latent,
     latent_shape,

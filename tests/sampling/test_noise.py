@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from wan_gguf.sampling.noise import MAX_SEED, seed_noise
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from wan_gguf.sampling.schedules import SCHEDULES, Schedule, euler_schedule, unipc_schedule
 from wan_gguf.sampling.solvers import SOLVERS
 

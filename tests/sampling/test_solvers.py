@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from wan_gguf.sampling.noise import seed_noise
 from wan_gguf.sampling.schedules import SCHEDULES, UNIPC_SIGMA_MAX, Schedule, euler_schedule, unipc_schedule
 from wan_gguf.sampling.solvers import SOLVERS, euler, unipc

@@ -7,6 +7,7 @@ import ftfy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from wan_gguf.text.clean import clean_prompt
 from wan_gguf.text.negative import DEFAULT_NEGATIVES
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from wan_gguf.text.language import detect_language
 from wan_gguf.text.negative import DEFAULT_NEGATIVES
 

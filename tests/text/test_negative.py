@@ -1,6 +1,7 @@
 """Default negative prompts and the policies that pick them."""
 
 import pytest
+
 from wan_gguf.text.clean import clean_prompt
 from wan_gguf.text.language import detect_language
 from wan_gguf.text.negative import DEFAULT_NEGATIVES, NEGATIVE_POLICIES, resolve_negative

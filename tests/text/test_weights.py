@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from wan_gguf.text.clean import clean_prompt
 from wan_gguf.text.weights import WeightedSpan, parse_weights
 
