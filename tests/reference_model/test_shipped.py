@@ -70,6 +70,7 @@ def test_prompts_of_held_out_combinations_are_followed_in_both_languages(files):
         assert result[language]["shape"] >= 0.43, result
 
 
+@torch.inference_mode()
 def test_the_vae_keeps_a_clip_in_the_hosts_own_loader(files):
     """A VAE trained with its temporal layers elsewhere loads without complaint and decodes gray after frame one."""
     import comfy.sd
