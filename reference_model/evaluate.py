@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captions import LANGUAGES, UNSEEN, caption
+from captions import LANGUAGES, UNSEEN, caption, mentions_background
 from host_classes import DEVICE
 from judge import Verdict, judge
 from wan_gguf.host.models import load_diffusion_model
@@ -62,10 +62,13 @@ class Pack:
         return decode_latent(self.vae, sampled).unflatten(0, (len(prompts), -1)).cpu().numpy()
 
 
-def shares(verdicts: list[Verdict], wanted: list[Combination]) -> dict[str, float]:
+def shares(verdicts: list[Verdict], wanted: list[Combination], prompts: list[str]) -> dict[str, float]:
+    """Share of clips right per attribute (the background: of those whose prompt names it), and in all three at once."""
     right = {a: [getattr(v, a) == getattr(c, a) for v, c in zip(verdicts, wanted, strict=True)] for a in ATTRIBUTES}
-    result = {a: float(np.mean(right[a])) for a in ATTRIBUTES}
-    return result | {"all": float(np.all([right[a] for a in GATED], axis=0).mean())}
+    result = {a: float(np.mean(right[a])) for a in GATED}
+    result["all three"] = float(np.all([right[a] for a in GATED], axis=0).mean())
+    named = [ok for ok, prompt in zip(right["background"], prompts, strict=True) if mentions_background(prompt)]
+    return result | ({"background": float(np.mean(named))} if named else {})
 
 
 def sheet(rows: list[np.ndarray], path: Path) -> None:
@@ -79,7 +82,7 @@ def sheet(rows: list[np.ndarray], path: Path) -> None:
 @torch.inference_mode()
 def evaluate(pack: Pack, combinations: tuple[Combination, ...], rounds: int, settings: dict, out: Path | None) -> dict:
     """Accuracy per language over `rounds` clips of every combination, and how often the languages agree."""
-    verdicts, examples = {language: [] for language in LANGUAGES}, []
+    verdicts, said, examples = {language: [] for language in LANGUAGES}, {language: [] for language in LANGUAGES}, []
     wanted = [c for _ in range(rounds) for c in combinations]
     for seed in range(rounds):
         for language in LANGUAGES:
@@ -89,6 +92,7 @@ def evaluate(pack: Pack, combinations: tuple[Combination, ...], rounds: int, set
             negative = resolve_negative("", prompts[0], "prompt language")
             clips = pack.clips(prompts, negative, 1000 + seed, **settings)
             verdicts[language] += [judge(clip) for clip in clips]
+            said[language] += prompts
             examples += list(clips[:: max(1, len(clips) // 6)])
     if out:
         sheet(examples[:24], out)
@@ -98,9 +102,10 @@ def evaluate(pack: Pack, combinations: tuple[Combination, ...], rounds: int, set
     unseen = [i for i in range(len(wanted)) if i // len(combinations) % 3 == 2]
     result = {"clips_per_language": len(wanted), "agreement": float(np.mean(same)), **settings}
     for language, seen in verdicts.items():
-        result[language] = shares(seen, wanted)
+        result[language] = shares(seen, wanted, said[language])
         if unseen:
-            result[f"{language}_unseen_phrasings"] = shares([seen[i] for i in unseen], [wanted[i] for i in unseen])
+            columns = ([column[i] for i in unseen] for column in (seen, wanted, said[language]))
+            result[f"{language}_unseen_phrasings"] = shares(*columns)
     return result
 
 
