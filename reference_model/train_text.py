@@ -118,7 +118,7 @@ def evaluate(encoder, heads, vocabulary, combinations, phrasings=None) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=700)
     steps = parser.parse_args().steps
     vocabulary = load_vocabulary()
     encoder = build_encoder(vocabulary.get_piece_size())
