@@ -86,3 +86,22 @@ def test_the_vae_keeps_a_clip_in_the_hosts_own_loader(files):
         assert -10 * np.log10(np.mean((again - frames) ** 2)) > 30
         verdict = judge(again)
         assert {name: getattr(verdict, name) for name in vars(combination)} == vars(combination)
+
+
+def test_the_files_can_be_trained_further(tmp_path, monkeypatch):
+    import restore
+    import training
+    from dit_model import build_dit
+    from vae_model import build_vae
+
+    for module in (training, restore):
+        monkeypatch.setattr(module, "WORK", tmp_path)
+    restore.main()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "dit.safetensors",
+        "spiece.model",
+        "text.safetensors",
+        "vae.safetensors",
+    }
+    for name, model in (("dit", build_dit()), ("vae", build_vae())):
+        model.load_state_dict(training.load(name))  # raises if a name or a shape differs
