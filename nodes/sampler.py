@@ -5,10 +5,10 @@ from comfy_api.latest import io
 from ..host.cfg_batching import CFG_MODES
 from ..host.sampler import sample_latent
 from ..sampling.guidance import validate_cfg
+from ..sampling.noise import MAX_SEED
 from ..sampling.solvers import SOLVERS
 from .category import CATEGORY
 
-MAX_SEED = 2**64 - 1
 MAX_STEPS = 1000
 
 
@@ -58,7 +58,6 @@ class WanGGUFSampler(io.ComfyNode):
         solver: str,
         cfg_mode: str,
     ) -> io.NodeOutput:
-        validate_cfg(cfg)
         settings = {"seed": seed, "steps": steps, "cfg": cfg, "shift": shift, "solver": solver, "cfg_mode": cfg_mode}
         return io.NodeOutput(sample_latent(model, positive, negative, latent, **settings))
 
