@@ -5,22 +5,25 @@ A backend is a folder in `backends/`; each of its modules that exports KERNELS c
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
 from . import backends
-from .kernel import LinearKernel
+from .kernel import DecodeKernel, LinearKernel
 from .packed import PackedWeight
 
 MODES = ("exact", "int8")
+Kernel = TypeVar("Kernel", LinearKernel, DecodeKernel)
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Generic[Kernel]):
     """The kernel that will run (None when all refuse) and the ones that refused before it, with their reasons."""
 
-    kernel: LinearKernel | None
+    kernel: Kernel | None
     refused: tuple[tuple[str, str], ...]
 
     def explain(self) -> str:
@@ -30,27 +33,39 @@ class Choice:
         return f"{taken} ({reasons})" if reasons else taken
 
 
-def _discover() -> tuple[LinearKernel, ...]:
-    found: list[LinearKernel] = []
+def _discover() -> list[LinearKernel | DecodeKernel]:
+    found: list[LinearKernel | DecodeKernel] = []
     for info in pkgutil.walk_packages(backends.__path__, f"{backends.__name__}."):
         found += getattr(importlib.import_module(info.name), "KERNELS", [])
-    return tuple(sorted(found, key=lambda kernel: (-kernel.priority, kernel.name)))
+    return sorted(found, key=lambda kernel: (-kernel.priority, kernel.name))
 
 
-KERNELS = _discover()
+_FOUND = _discover()
+LINEAR_KERNELS: tuple[LinearKernel, ...] = tuple(kernel for kernel in _FOUND if isinstance(kernel, LinearKernel))
+DECODE_KERNELS: tuple[DecodeKernel, ...] = tuple(kernel for kernel in _FOUND if isinstance(kernel, DecodeKernel))
 
 
-def choose(
+def choose_linear(
     x: torch.Tensor,
     packed: PackedWeight,
     bias: torch.Tensor | None = None,
     mode: str = "exact",
-    kernels: tuple[LinearKernel, ...] = KERNELS,
-) -> Choice:
-    """The first of `kernels` that does not refuse this call."""
+    kernels: Iterable[LinearKernel] = LINEAR_KERNELS,
+) -> Choice[LinearKernel]:
+    """The first of `kernels` that computes this linear layer."""
+    return _first((kernel, kernel.refuses(x, packed, bias, mode)) for kernel in kernels)
+
+
+def choose_decode(
+    packed: PackedWeight, dtype: torch.dtype, kernels: Iterable[DecodeKernel] = DECODE_KERNELS
+) -> Choice[DecodeKernel]:
+    """The first of `kernels` that decodes this weight to this dtype."""
+    return _first((kernel, kernel.refuses(packed, dtype)) for kernel in kernels)
+
+
+def _first(answers: Iterable[tuple[Kernel, str | None]]) -> Choice[Kernel]:
     refused: list[tuple[str, str]] = []
-    for kernel in kernels:
-        reason = kernel.refuses(x, packed, bias, mode)
+    for kernel, reason in answers:
         if reason is None:
             return Choice(kernel, tuple(refused))
         refused.append((kernel.name, reason))

@@ -1,4 +1,9 @@
-"""What a backend offers to the dispatcher."""
+"""What a backend offers to the dispatcher: kernels that decode a weight, and kernels that multiply by one.
+
+`refuses` returns None or, in a few words, why the kernel cannot run that call. It must be cheap and look at shapes,
+dtypes, devices, formats and the machine only, never at free memory. Of the kernels that do not refuse, the one with the
+highest `priority` runs.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +15,23 @@ from .packed import PackedWeight
 
 @dataclass(frozen=True)
 class LinearKernel:
-    """One way to compute a linear layer.
-
-    `refuses(x, packed, bias, mode)` returns None or, in a few words, why this kernel cannot run that call; it must be
-    cheap and look at shapes, dtypes, devices and formats only, never at free memory. `run(x, packed, bias)` computes.
-    Of the kernels that do not refuse, the one with the highest `priority` runs.
-    """
+    """One way to compute a linear layer: `run(x, packed, bias)`, asked before with `refuses(x, packed, bias, mode)`."""
 
     name: str
     priority: int
     refuses: Callable[[torch.Tensor, PackedWeight, torch.Tensor | None, str], str | None]
     run: Callable[[torch.Tensor, PackedWeight, torch.Tensor | None], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class DecodeKernel:
+    """One way to decode a whole weight: `run(packed, out)`, asked before with `refuses(packed, dtype)`.
+
+    `out` is contiguous, of packed.shape, on packed.device, float32, bfloat16, float16 or float64. What is written are
+    the float32 values of the format's `decode`, bit for bit, rounded once to out.dtype.
+    """
+
+    name: str
+    priority: int
+    refuses: Callable[[PackedWeight, torch.dtype], str | None]
+    run: Callable[[PackedWeight, torch.Tensor], None]

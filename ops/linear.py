@@ -2,7 +2,7 @@
 
 import torch
 
-from .dispatch import MODES, choose
+from .dispatch import MODES, choose_linear
 from .packed import PackedWeight
 
 
@@ -31,7 +31,7 @@ def linear(
     Raises ValueError for shapes that do not fit and when no backend can run the call, with every backend's reason.
     """
     _check(x, packed, bias, mode)
-    choice = choose(x, packed, bias, mode)
+    choice = choose_linear(x, packed, bias, mode)
     if choice.kernel is None:
         raise ValueError(f"linear {packed.format.name} on {x.device} in mode {mode}: {choice.explain()}")
     return choice.kernel.run(x, packed, bias)

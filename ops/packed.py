@@ -14,11 +14,14 @@ class PackedWeight:
 
     `shape` is the logical shape in torch order. Blocks follow each other without gaps, so any shape with the same
     number of elements whose last dimension is a whole number of blocks describes the same bytes.
+    `row_scale`, (n,) float32 on the same device, is what mode int8 divides each row by (`row_scales.py`); who keeps a
+    weight keeps it too, so that it is found once. Other shapes of the same bytes do not inherit it.
     """
 
     data: torch.Tensor
     format: BlockFormat
     shape: tuple[int, ...]
+    row_scale: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.data.dtype != torch.uint8 or self.data.dim() != 1 or not self.data.is_contiguous():
@@ -63,6 +66,14 @@ class PackedWeight:
             self.format.row_bytes(shape[-1])
         return PackedWeight(self.data, self.format, shape)
 
+    def rows(self, start: int, stop: int) -> "PackedWeight":
+        """Rows start..stop of a 2-D weight, not copied; `stop` is at most n."""
+        k = self.shape[-1]
+        row_bytes = self.format.row_bytes(k)
+        scale = None if self.row_scale is None else self.row_scale[start:stop]
+        return PackedWeight(self.data[start * row_bytes : stop * row_bytes], self.format, (stop - start, k), scale)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedWeight":
-        """The same weight with its bytes on `device`."""
-        return PackedWeight(self.data.to(device, non_blocking=non_blocking), self.format, self.shape)
+        """The same weight with its bytes (and row_scale) on `device`."""
+        scale = None if self.row_scale is None else self.row_scale.to(device, non_blocking=non_blocking)
+        return PackedWeight(self.data.to(device, non_blocking=non_blocking), self.format, self.shape, scale)

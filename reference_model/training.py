@@ -39,7 +39,9 @@ def learning_rate(step: int, steps: int, peak: float, final: float, warmup: int,
 
 
 def autocast() -> torch.autocast:
-    return torch.autocast(DEVICE.type, torch.bfloat16)
+    """bf16 where the device multiplies it natively; a CPU without AVX512 is 20 times faster in float32."""
+    native = DEVICE.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=native)
 
 
 def save(name: str, weights: dict[str, torch.Tensor]) -> Path:

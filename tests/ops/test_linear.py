@@ -92,7 +92,9 @@ def kernel(name: str, reason: str | None) -> LinearKernel:
 
 def test_the_first_kernel_that_does_not_refuse_runs_and_the_reasons_are_kept():
     x, packed = torch.zeros(1, 256), packed_weight("Q8_0", (5, 256))
-    choice = dispatch.choose(x, packed, kernels=(kernel("a", "needs CUDA"), kernel("b", None), kernel("c", None)))
+    choice = dispatch.choose_linear(
+        x, packed, kernels=(kernel("a", "needs CUDA"), kernel("b", None), kernel("c", None))
+    )
     assert choice.kernel is not None
     assert choice.kernel.name == "b"
     assert choice.explain() == "b (a needs CUDA)"
@@ -100,10 +102,11 @@ def test_the_first_kernel_that_does_not_refuse_runs_and_the_reasons_are_kept():
 
 def test_a_mode_no_backend_has_says_why():
     x, packed = torch.zeros(1, 256), packed_weight("Q8_0", (5, 256))
-    choice = dispatch.choose(x, packed, mode="int8", kernels=tuple(reference.KERNELS))
+    choice = dispatch.choose_linear(x, packed, mode="int8", kernels=reference.KERNELS)
     assert choice.kernel is None
     assert choice.explain() == "no kernel (reference.linear computes mode exact only, not int8)"
 
 
-def test_the_reference_kernel_is_found_and_comes_last():
-    assert dispatch.KERNELS[-1].name == "reference.linear"
+def test_the_reference_kernels_are_found_and_come_last():
+    assert dispatch.LINEAR_KERNELS[-1].name == "reference.linear"
+    assert dispatch.DECODE_KERNELS[-1].name == "reference.decode"

@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from ...dequantize import dequantize, dequantize_row_range
 from ...kernel import LinearKernel
 from ...packed import PackedWeight
+from .decode import decode
 
 # Bytes of decoded weight held at a time. Large enough that the GEMM loses nothing by the split.
 SCRATCH_BYTES = 64 << 20
@@ -22,11 +22,11 @@ def run(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> tor
     bias = None if bias is None else bias.to(x.dtype)
     rows = max(1, SCRATCH_BYTES // max(1, k * x.element_size()))
     if n <= rows:
-        return F.linear(x, dequantize(packed, x.dtype), bias)
+        return F.linear(x, decode(packed, x.dtype), bias)
     out = x.new_empty((*x.shape[:-1], n))
     for start in range(0, n, rows):
         stop = min(start + rows, n)
-        weight = dequantize_row_range(packed, start, stop, x.dtype)  # (rows, k)
+        weight = decode(packed.rows(start, stop), x.dtype)  # (rows, k)
         out[..., start:stop] = F.linear(x, weight, None if bias is None else bias[start:stop])
     return out
 
