@@ -1,4 +1,4 @@
-"""Mode int8 in pure torch: the integers of `ops.int8`, multiplied as float32. Slower than exact; the oracle of others."""
+"""Mode int8 in pure torch: the integers of `ops.int8`, multiplied as float32. The oracle of the others; not fast."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
