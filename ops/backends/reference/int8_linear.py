@@ -33,7 +33,7 @@ def _part(a: Activations, packed: PackedWeight) -> torch.Tensor:
     """(m, rows) float32 for some rows of the weight."""
     weight = decode(packed, torch.float32)
     scales = scale_of(weight.abs().amax(1)) if packed.row_scale is None else packed.row_scale
-    q = (weight / scales[:, None]).round_().clamp_(-QMAX, QMAX)
+    q = (weight * scales.reciprocal()[:, None]).round_().clamp_(-QMAX, QMAX)
     y = F.linear(a.q.float(), q) * a.scale * scales
     return y + F.linear(a.outliers.float(), weight[:, a.columns])
 
