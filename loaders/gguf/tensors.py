@@ -11,12 +11,15 @@ MAX_TENSORS = 65536
 MAX_NAME_BYTES = 1024  # ggml allows 63; some tools write more
 MAX_DIMS = 5  # ggml allows 4; Wan files carry a five-dimensional patch_embedding.weight
 
-# Types GGML defines (ggml.h); those without a file in ops/formats cannot be read yet.
-GGML_TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
-    12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
-    29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4",
+# Ids of ggml.h without a file in ops/formats: intermediate results of a computation, integers and doubles, and types
+# that gguf-py cannot decode, so that there is nothing to check a decoder against.
+OTHER_TYPES = {
+    9: "Q8_1", 15: "Q8_K", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 41: "Q1_0", 42: "Q2_0",
+}  # fmt: skip
+# Ids that ggml.h keeps free because old files carry them.
+REMOVED_TYPES = {
+    4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8",
+    38: "IQ4_NL_8_8",
 }  # fmt: skip
 
 
@@ -75,9 +78,11 @@ def _format(cursor: Cursor, what: str, type_id: int) -> BlockFormat:
     if type_id in FORMATS_BY_ID:
         return FORMATS_BY_ID[type_id]
     allowed = f"the types that work are {', '.join(FORMATS)}"
-    if type_id in GGML_TYPES:
-        found = f"type {GGML_TYPES[type_id]} is a GGML type that is not supported yet; {allowed}"
-        raise cursor.error(what, found, "use the same model in one of these")
+    remedy = "use the same model in one of these"
+    if type_id in OTHER_TYPES:
+        raise cursor.error(what, f"type {OTHER_TYPES[type_id]} is not supported; {allowed}", remedy)
+    if type_id in REMOVED_TYPES:
+        raise cursor.error(what, f"type {REMOVED_TYPES[type_id]} was removed from GGML; {allowed}", remedy)
     raise cursor.error(what, f"type id {type_id} is unknown; {allowed}", "the file is damaged or newer than this pack")
 
 

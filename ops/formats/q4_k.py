@@ -5,7 +5,7 @@ Super-block of 256 weights, 144 bytes (`block_q4_K` in ggml-common.h):
     bytes     field   type       meaning
     0..1      d       fp16       scale of the scales
     2..3      dmin    fp16       scale of the minima
-    4..15     scales  12 x u8    8 six-bit scales and 8 six-bit minima, packed (`get_scale_min_k4` in ggml-quants.c)
+    4..15     scales  12 x u8    8 six-bit scales and 8 six-bit minima, packed (`unpack_scales` in bits.py)
     16..143   qs      128 x u8   chunk c of 32 bytes: low nibbles -> sub-block 2c, high nibbles -> sub-block 2c + 1
 
     w[s, i] = d * sc[s] * q[s, i] - dmin * mn[s]     with q in 0..15, sc and mn in 0..63
@@ -14,19 +14,7 @@ Super-block of 256 weights, 144 bytes (`block_q4_K` in ggml-common.h):
 import torch
 
 from ..block_format import BlockFormat
-from .bits import half_floats
-
-
-def unpack_scales(scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n_blocks, 12) uint8 -> scales and minima, each (n_blocks, 8) uint8 in 0..63 (Q4_K and Q5_K share this).
-
-    Byte j < 4 holds scale j, byte 4 + j minimum j, in the low six bits; bytes 8..11 hold the low nibbles of scales and
-    minima 4..7, whose two high bits are the two high bits of bytes 0..7.
-    """
-    first, second, nibbles = scales[:, 0:4], scales[:, 4:8], scales[:, 8:12]  # (n_blocks, 4) each
-    sc = torch.cat((first & 63, (nibbles & 15) | ((first >> 6) << 4)), dim=1)
-    mn = torch.cat((second & 63, (nibbles >> 4) | ((second >> 6) << 4)), dim=1)
-    return sc, mn
+from .bits import half_floats, unpack_scales
 
 
 def decode(blocks: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

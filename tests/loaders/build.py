@@ -12,6 +12,7 @@ import torch
 
 from wan_gguf.ops.formats import FORMATS
 from wan_gguf.ops.packed import PackedWeight
+from wan_gguf.tests.ops.scales import write_moderate_scales
 
 _SCALARS = {"u8": (0, "<B"), "u32": (4, "<I"), "i32": (5, "<i"), "f32": (6, "<f"), "bool": (7, "<B"), "u64": (10, "<Q")}
 
@@ -61,10 +62,7 @@ def random_bytes(type_name: str, n_blocks: int, rng: np.random.Generator) -> byt
     if type_name == "BF16":
         return (rng.standard_normal(n_blocks).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
     blocks = rng.integers(0, 256, (n_blocks, block_format.block_bytes), dtype=np.uint8)
-    scale_at = {"Q4_0": (0,), "Q8_0": (0,), "Q4_K": (0, 2), "Q6_K": (208,)}[type_name]
-    for at in scale_at:
-        scale = (rng.standard_normal(n_blocks) / 64).astype("<f2")
-        blocks[:, at : at + 2] = scale.view(np.uint8).reshape(n_blocks, 2)
+    write_moderate_scales(type_name, blocks, rng)
     return blocks.tobytes()
 
 

@@ -11,7 +11,9 @@ import torch
 
 from wan_gguf.loaders.gguf import GGUFError, open_gguf
 from wan_gguf.loaders.gguf.metadata import MAX_DEPTH
+from wan_gguf.loaders.gguf.tensors import OTHER_TYPES, REMOVED_TYPES
 from wan_gguf.ops.dequantize import dequantize
+from wan_gguf.ops.formats import FORMATS
 from wan_gguf.tests.loaders.build import array, entry, gguf_bytes, header, scalar, string, text
 
 TENSORS = {
@@ -193,10 +195,10 @@ BAD |= {
         table(entry("a", [4], 999, 0)),
         "tensor a: type id 999 is unknown; the types that work are F32",
     ),
-    "removed type": (table(entry("a", [32], 4, 0)), "tensor a: type id 4 is unknown"),
-    "type of a later day": (
-        table(entry("a", [256], 19, 0)),
-        "tensor a: type IQ1_S is a GGML type that is not supp",
+    "removed type": (table(entry("a", [32], 31, 0)), "tensor a: type Q4_0_4_4 was removed from GGML; the types that"),
+    "type of another purpose": (
+        table(entry("a", [256], 15, 0)),
+        "tensor a: type Q8_K is not supported; the types that work are F32, F16, Q4_0, .*, NVFP4; use the same model",
     ),
     "row not whole": (table(entry("a", [33], 8, 0)), "tensor a: Q8_0 row length: got 33; a multiple of 32"),
     "offset not aligned": (table(entry("a", [4], 0, 8)), "tensor a: offset 8 is not a multiple of the alignment 32"),
@@ -205,6 +207,12 @@ BAD |= {
     "overlap": (table(entry("a", [16], 0, 0), entry("b", [4], 0, 32)), "tensor b: starts at byte .* inside tensor a"),
     "cut in the table": (table(entry("a", [4], 0, 0), data=0)[:40], "tensor count: got 1 items"),
 }
+
+
+def test_every_type_of_ggml_works_or_is_refused_by_name():
+    names = {ggml_type.value: ggml_type.name for ggml_type in gguf.GGMLQuantizationType}
+    assert names.items() <= (OTHER_TYPES | {found.ggml_type: name for name, found in FORMATS.items()}).items()
+    assert not (OTHER_TYPES | REMOVED_TYPES).keys() & {found.ggml_type for found in FORMATS.values()}
 
 
 @pytest.mark.parametrize("case", BAD)
