@@ -23,6 +23,7 @@ SETTINGS = {
     "height": ("latent", "height"),
     "frames": ("latent", "frames"),
     "dtype": ("model", "dtype"),
+    "mode": ("model", "mode"),
     "fps": ("video", "fps"),
 }
 

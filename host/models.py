@@ -11,8 +11,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.supported_models_base import BASE
 
 from ..loaders.wan import WanCheckpoint, WrongModelError, load_wan
+from ..ops.native import has_native_bf16
 from .assign import assign_tensors
-from .operations import PackedOperations
+from .operations import packed_operations
 from .patcher import make_patcher
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -21,11 +22,13 @@ ATTACHMENT = "wan_gguf"  # key of the settings that travel with the MODEL
 IMAGE_MODEL = "wan2.1"  # the host's name of the architecture, Wan2.2 included
 
 
-def load_diffusion_model(path: str | Path, dtype: str = "auto", disable_dynamic: bool = False) -> ModelPatcher:
+def load_diffusion_model(
+    path: str | Path, dtype: str = "auto", mode: str = "exact", disable_dynamic: bool = False
+) -> ModelPatcher:
     """The model in `path` as a MODEL. Matmul weights stay packed in the mapped file; nothing else is large.
 
-    dtype is what the model computes in; "auto" takes the host's choice for the device. `disable_dynamic` is the host's
-    own switch for a second copy without dynamic VRAM.
+    dtype is what the model computes in; "auto" takes the host's choice for the device. mode "int8" multiplies in
+    integers (`ops.int8`). `disable_dynamic` is the host's own switch for a second copy without dynamic VRAM.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: got {dtype!r}; {', '.join(DTYPES)} are allowed")
@@ -33,15 +36,17 @@ def load_diffusion_model(path: str | Path, dtype: str = "auto", disable_dynamic:
     config = _host_config(checkpoint)
     load_device = comfy.model_management.get_torch_device()
     reason = _set_dtype(config, checkpoint, dtype, load_device)
-    config.custom_operations = PackedOperations
+    config.custom_operations = packed_operations(mode)
     model = config.get_model({}, "")
     source = Path(checkpoint.path).name
     assign_tensors(model.diffusion_model, checkpoint.tensors, source)
     patcher = make_patcher(model, load_device, comfy.model_management.unet_offload_device(), disable_dynamic)
-    patcher.cached_patcher_init = (load_diffusion_model, (path, dtype))
+    patcher.cached_patcher_init = (load_diffusion_model, (path, dtype, mode))
     computes_in = str(model.get_dtype_inference()).removeprefix("torch.")
-    patcher.set_attachments(ATTACHMENT, {"model": source, "dtype": computes_in, "device": str(load_device)})
-    logging.info("%s: computes in %s (%s)", source, computes_in, reason)
+    patcher.set_attachments(
+        ATTACHMENT, {"model": source, "dtype": computes_in, "mode": mode, "device": str(load_device)}
+    )
+    logging.info("%s: computes in %s (%s), mode %s", source, computes_in, reason, mode)
     return patcher
 
 
@@ -65,6 +70,9 @@ def _set_dtype(config: BASE, checkpoint: WanCheckpoint, dtype: str, device: torc
     if chosen is not None:
         config.set_inference_dtype(chosen, None, device=device)
         return "chosen in the loader"
+    if device.type == "cpu" and has_native_bf16():
+        config.set_inference_dtype(torch.bfloat16, None, device=device)
+        return "twice as fast as fp32 on this CPU"
     supported = list(config.supported_inference_dtypes)
     params = sum(packed.numel for packed in checkpoint.tensors.values())
     weight_dtype = management.unet_dtype(model_params=params, supported_dtypes=supported)

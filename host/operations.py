@@ -6,6 +6,7 @@ Weights move through the host's own cast_bias_weight, so low VRAM and dynamic VR
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.ops
@@ -14,8 +15,10 @@ import torch.nn.functional as F  # noqa: N812
 from comfy.quant_ops import QuantizedTensor
 
 from ..ops.dequantize import dequantize_rows
+from ..ops.dispatch import MODES
 from ..ops.linear import linear
 from ..ops.packed import PackedWeight
+from ..ops.row_scales import row_scales
 from .layout import packed_of, quantized
 from .patches import LowRank, low_ranks
 
@@ -99,10 +102,13 @@ class PackedWeightMixin:
 
 
 class PackedOperations(comfy.ops.manual_cast):
-    """Pass this class as the host's `custom_operations`."""
+    """Pass this class as the host's `custom_operations`: the matmuls run in mode exact."""
 
     class Linear(PackedWeightMixin, comfy.ops.manual_cast.Linear):
         """y = x Wᵀ + b with a packed or dense W; computes in x.dtype."""
+
+        mode = "exact"
+        row_scale: torch.Tensor | None = None  # (n,) float32, found at the first call in mode int8 and kept
 
         def __init__(self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None):
             torch.nn.Module.__init__(self)  # torch.nn.Linear's would reserve memory for the dense weight
@@ -123,13 +129,20 @@ class PackedOperations(comfy.ops.manual_cast):
                 return self.forward_comfy_cast_weights(x)
             weight, bias, stream = self._cast_packed(x, x.dtype)
             if isinstance(weight, QuantizedTensor):
-                y = linear(x, packed_of(weight), bias)
+                y = linear(x, self._for_mode(packed_of(weight)), bias, self.mode)
             else:
                 y = F.linear(x, weight.to(x.dtype), bias)
             comfy.ops.uncast_bias_weight(self, weight, bias, stream)
             for lora in loras:
                 y = lora.add_to(y, x)
             return y
+
+        def _for_mode(self, packed: PackedWeight) -> PackedWeight:
+            if self.mode == "exact":
+                return packed
+            if self.row_scale is None or self.row_scale.device != packed.device:
+                self.row_scale = row_scales(packed)
+            return replace(packed, row_scale=self.row_scale)
 
     class Embedding(PackedWeightMixin, comfy.ops.manual_cast.Embedding):
         """Rows of a packed or dense table. Packed rows are gathered where the table lies, so the table never moves."""
@@ -146,3 +159,19 @@ class PackedOperations(comfy.ops.manual_cast):
             for lora in loras:
                 values = lora.add_to_rows(values, rows)
             return values
+
+
+class Int8Operations(PackedOperations):
+    """The same with matmuls in mode int8 (`ops.int8`)."""
+
+    class Linear(PackedOperations.Linear):
+        """y = x Wᵀ + b, weights and activations rounded to 8 bits on the way into the matmul."""
+
+        mode = "int8"
+
+
+def packed_operations(mode: str) -> type[PackedOperations]:
+    """The operations class of a mode of ops.dispatch.MODES."""
+    if mode not in MODES:
+        raise ValueError(f"mode: got {mode!r}; {' or '.join(MODES)} is allowed")
+    return Int8Operations if mode == "int8" else PackedOperations

@@ -54,5 +54,18 @@ def model_path(key: str, name: str) -> Path:
     )
 
 
+def vae_path(name: str) -> Path | None:
+    """The file in models/vae that the host's Load VAE reads for that name; None for its built-in names."""
+    found = folder_paths.get_full_path("vae", name)
+    return None if found is None else Path(found)
+
+
+def reference_vae(model: Path) -> str | None:
+    """The name of the reference model's VAE if that file is the reference model, else None."""
+    if model.parent != REFERENCE_FOLDER:
+        return None
+    return next((path.name for path in sorted(REFERENCE_FOLDER.glob("wan_reference_vae*.safetensors"))), None)
+
+
 def _reference_names(key: str) -> list[str]:
     return sorted(path.name for path in REFERENCE_FOLDER.glob(_KEYS[key][2]))

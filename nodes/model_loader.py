@@ -4,7 +4,9 @@ from comfy_api.latest import io
 
 from ..host.models import load_diffusion_model
 from ..host.paths import list_models, model_path
+from ..ops.dispatch import MODES
 from .category import CATEGORY
+from .graph import refuse_wrong_vae
 from .model_files import file_version, refuse_file
 
 FOLDER_KEY = "unet_gguf"
@@ -44,7 +46,17 @@ class WanGGUFModelLoader(io.ComfyNode):
                     default="auto",
                     display_name="dtype",
                     tooltip="Number format of the computation; the file keeps its own. auto takes what suits the "
-                    "device (bf16 or fp16 on a GPU, fp32 on a CPU). fp32 is the most exact and the slowest.",
+                    "device (bf16 or fp16 on a GPU, bf16 or fp32 on a CPU). fp32 is the most exact and the slowest.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="exact",
+                    optional=True,
+                    display_name="mode",
+                    tooltip="How matmuls are computed. exact: with the weights as the file has them. int8: weights and "
+                    "activations are rounded to 8 bits for the integer units of the GPU or CPU; faster, with an error "
+                    "of about 1 % per layer, so the same seed gives a slightly different video.",
                 ),
             ],
             outputs=[
@@ -55,6 +67,7 @@ class WanGGUFModelLoader(io.ComfyNode):
                     "samplers.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -64,12 +77,14 @@ class WanGGUFModelLoader(io.ComfyNode):
         return refuse_file(FOLDER_KEY, model_name, "wan") or True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str, dtype: str) -> tuple[int, int]:
+    def fingerprint_inputs(cls, model_name: str, dtype: str, mode: str = "exact") -> tuple[int, int]:
         return file_version(FOLDER_KEY, model_name)
 
     @classmethod
-    def execute(cls, model_name: str, dtype: str) -> io.NodeOutput:
-        return io.NodeOutput(load_diffusion_model(model_path(FOLDER_KEY, model_name), dtype))
+    async def execute(cls, model_name: str, dtype: str, mode: str = "exact") -> io.NodeOutput:
+        """Async only because the host starts async nodes first: a wrong VAE is refused before Load VAE reads it."""
+        refuse_wrong_vae(cls.hidden)
+        return io.NodeOutput(load_diffusion_model(model_path(FOLDER_KEY, model_name), dtype, mode))
 
 
 NODES = [WanGGUFModelLoader]

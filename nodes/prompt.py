@@ -8,6 +8,7 @@ from ..text.language import detect_language
 from ..text.negative import NEGATIVE_POLICIES, resolve_negative
 from ..text.weights import WeightedSpan, parse_weights
 from .category import CATEGORY
+from .graph import refuse_wrong_vae
 
 LANGUAGE_NAMES = {"en": "English", "zh": "中文"}
 
@@ -42,6 +43,7 @@ class WanGGUFPrompt(io.ComfyNode):
             search_aliases=["clip text encode", "text encode", "prompt", "negative prompt", "提示词", "文本编码"],
             inputs=_inputs(),
             outputs=_outputs(),
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             has_intermediate_output=True,  # the shown language survives a page reload and a cached run
         )
 
@@ -58,6 +60,7 @@ class WanGGUFPrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, positive: str, negative: str, default_negative: str) -> io.NodeOutput:
+        refuse_wrong_vae(cls.hidden)
         positive_spans = _positive_spans(positive)
         language = detect_language(positive)
         negative_text = resolve_negative(negative, positive, default_negative)

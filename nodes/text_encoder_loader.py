@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..host.paths import list_models, model_path
 from ..host.text_encoder import load_text_encoder
 from .category import CATEGORY
+from .graph import refuse_wrong_vae
 from .model_files import file_version, refuse_file
 
 FOLDER_KEY = "clip_gguf"
@@ -38,6 +39,7 @@ class WanGGUFTextEncoderLoader(io.ComfyNode):
                     tooltip="The text encoder, for 'Wan GGUF Prompt' and for the host's text encode nodes.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -52,6 +54,7 @@ class WanGGUFTextEncoderLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, encoder_name: str) -> io.NodeOutput:
+        refuse_wrong_vae(cls.hidden)
         return io.NodeOutput(load_text_encoder(model_path(FOLDER_KEY, encoder_name)))
 
 

@@ -10,6 +10,9 @@
 Rounding alone costs a relative error of 1.2e-2 of Gaussian outputs. A few channels with large activations, which video
 transformers have, would spoil the scale of every token; kept apart they cost a GEMM of OUTLIERS columns (the idea of
 LLM.int8(), Dettmers et al. 2022, with a fixed number of columns, so the cost does not depend on the data).
+
+Calls of fewer than MIN_TOKENS tokens (time embeddings, modulation) are computed as in mode exact: there is nothing to
+win, and these layers steer all others.
 """
 
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ import torch
 
 OUTLIERS = 16
 QMAX = 127
+MIN_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ def quantize_activations(x: torch.Tensor) -> Activations:
     outliers = x[:, columns]
     rest = x.float().index_fill(1, columns, 0.0)
     scale = scale_of(rest.abs().amax(1, keepdim=True))
-    return Activations((rest * scale.reciprocal()).round_().clamp_(-QMAX, QMAX).to(torch.int8), scale, columns, outliers)
+    return Activations(
+        (rest * scale.reciprocal()).round_().clamp_(-QMAX, QMAX).to(torch.int8), scale, columns, outliers
+    )
 
 
 def scale_of(peak: torch.Tensor) -> torch.Tensor:

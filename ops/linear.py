@@ -3,6 +3,7 @@
 import torch
 
 from .dispatch import MODES, choose_linear
+from .int8 import MIN_TOKENS
 from .packed import PackedWeight
 
 
@@ -27,10 +28,13 @@ def linear(
 ) -> torch.Tensor:
     """x (..., k) float, packed (n, k), bias (n,) -> (..., n) in x.dtype.
 
-    mode "exact" multiplies by the weight rounded to x.dtype; "int8" lets a backend use an integer GEMM.
+    mode "exact" multiplies by the weight rounded to x.dtype, or more precise, with float32 sums; "int8" computes what
+    `int8.py` says.
     Raises ValueError for shapes that do not fit and when no backend can run the call, with every backend's reason.
     """
     _check(x, packed, bias, mode)
+    if mode == "int8" and x.numel() < MIN_TOKENS * packed.shape[1]:
+        mode = "exact"
     choice = choose_linear(x, packed, bias, mode)
     if choice.kernel is None:
         raise ValueError(f"linear {packed.format.name} on {x.device} in mode {mode}: {choice.explain()}")

@@ -251,3 +251,9 @@ def conditioning():
         return [[values, {"pooled_output": None}]]
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def auto_is_float32(monkeypatch):
+    """On every machine: where bf16 is native, "auto" would take it, and these tests compare with float32."""
+    monkeypatch.setattr("wan_gguf.host.models.has_native_bf16", lambda: False)

@@ -22,7 +22,7 @@ from wan_gguf.host.patcher import PackedModelPatcher, PackedModelPatcherDynamic
 from wan_gguf.host.text_encoder import load_text_encoder
 
 DEVICE = torch.device("cpu", 0)
-TOLERANCE = 1e-4  # as in test_lora.py
+TOLERANCE = 1e-4  # as in test_lora.py: the host makes small layers dense, whose products are summed in another order
 
 
 class _VRAM:
@@ -85,20 +85,23 @@ def plain(wan_file, ksample, make_lora, add_lora):
     return ksample(model), ksample(add_lora(model, make_lora()))
 
 
-def test_sampling_under_dynamic_vram_is_exact(plain, dynamic_vram, wan_file, ksample):
+def test_sampling_under_dynamic_vram_gives_the_same(plain, dynamic_vram, wan_file, ksample):
     model = load_diffusion_model(wan_file[0])
     assert type(model) is PackedModelPatcherDynamic
-    assert torch.equal(ksample(model), plain[0])
+    sampled = ksample(model)
+    assert (sampled - plain[0]).abs().max() < TOLERANCE
+    assert torch.equal(ksample(model), sampled)
     assert dynamic_vram[0] > 0
 
 
 def test_lora_added_and_removed_under_dynamic_vram(plain, dynamic_vram, wan_file, ksample, make_lora, add_lora):
     model = load_diffusion_model(wan_file[0])
+    before = ksample(model)
     with_lora = add_lora(model, make_lora())
     assert type(with_lora) is PackedModelPatcherDynamic
     # one layer of the LoRA is small: the host makes it dense, and the LoRA goes into the weight, which rounds otherwise
     assert (ksample(with_lora) - plain[1]).abs().max() < TOLERANCE
-    assert torch.equal(ksample(model), plain[0])
+    assert torch.equal(ksample(model), before)
     assert (ksample(with_lora) - plain[1]).abs().max() < TOLERANCE
 
 

@@ -102,7 +102,8 @@ def test_a_lora_of_another_model_changes_nothing(model, ksample, add_lora):
         "diffusion_model.blocks.99.self_attn.q.lora_up.weight": torch.ones(256, 4),
         "diffusion_model.blocks.99.self_attn.q.lora_down.weight": torch.ones(4, 256),
     }
-    assert torch.equal(ksample(add_lora(model, wrong)), ksample(model))
+    # the layer it names is computed dense, which sums in another order
+    assert (ksample(add_lora(model, wrong)) - ksample(model)).abs().max() < TOLERANCE
 
 
 def test_add_patches_reports_the_keys_that_fit(model, make_lora):

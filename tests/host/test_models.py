@@ -17,6 +17,7 @@ from wan_gguf.host import models
 from wan_gguf.host.models import load_diffusion_model
 from wan_gguf.host.operations import PackedWeightMixin
 from wan_gguf.loaders.wan import WanCheckpoint, WrongModelError, load_wan
+from wan_gguf.ops import linear as ops_linear
 
 # Both sides multiply by the same float32 weights; a backend may add 512 products in another order. One matmul then
 # differs by about sqrt(512) * 2^-24 = 1.4e-6 of its size; twenty in a row, guidance 3 and two steps give up to 1e-4.
@@ -114,7 +115,44 @@ def test_the_model_computes_in_the_dtype_asked_for(wan_file, ksample, dtype, exp
 def test_auto_takes_and_records_the_hosts_choice(wan_file):
     model = load_diffusion_model(wan_file[0], "auto")
     assert model.model.manual_cast_dtype is None
-    assert model.attachments["wan_gguf"] == {"model": "tiny_0.gguf", "dtype": "float32", "device": "cpu"}
+    assert model.attachments["wan_gguf"] == {
+        "model": "tiny_0.gguf",
+        "dtype": "float32",
+        "mode": "exact",
+        "device": "cpu",
+    }
+
+
+def test_auto_takes_bf16_on_a_cpu_that_multiplies_it_natively(wan_file, monkeypatch):
+    monkeypatch.setattr(models, "has_native_bf16", lambda: True)
+    assert load_diffusion_model(wan_file[0], "auto").attachments["wan_gguf"]["dtype"] == "bfloat16"
+    assert load_diffusion_model(wan_file[0], "fp32").attachments["wan_gguf"]["dtype"] == "float32"
+
+
+def test_mode_int8_is_close_and_recorded(wan_file, ksample, monkeypatch):
+    """8-bit weights and activations in every layer of two blocks; what mode exact gives differs by rounding only."""
+    exact = ksample(load_diffusion_model(wan_file[0]))
+    monkeypatch.setattr(ops_linear, "MIN_TOKENS", 1)  # the tiny latent has fewer tokens than int8 is worth
+    model = load_diffusion_model(wan_file[0], "fp32", "int8")
+    sampled = ksample(model)
+    assert 0 < (sampled - exact).abs().mean() < 0.1
+    assert model.attachments["wan_gguf"]["mode"] == "int8"
+    layers = [layer for layer in model.model.diffusion_model.modules() if getattr(layer, "row_scale", None) is not None]
+    assert layers
+    kept = [layer.row_scale for layer in layers]
+    assert torch.equal(ksample(model), sampled)
+    assert all(layer.row_scale is scale for layer, scale in zip(layers, kept, strict=True))
+
+
+def test_modes_of_two_models_do_not_mix(wan_file, ksample):
+    exact = ksample(load_diffusion_model(wan_file[0]))
+    load_diffusion_model(wan_file[0], "auto", "int8")
+    assert torch.equal(ksample(load_diffusion_model(wan_file[0])), exact)
+
+
+def test_an_unknown_mode_is_refused(wan_file):
+    with pytest.raises(ValueError, match="mode: got 'fast'; exact or int8 is allowed"):
+        load_diffusion_model(wan_file[0], "auto", "fast")
 
 
 def test_an_unknown_dtype_is_refused(wan_file):

@@ -4,7 +4,7 @@ import folder_paths
 import pytest
 
 from wan_gguf.host import paths
-from wan_gguf.host.paths import list_models, model_path, register_folders
+from wan_gguf.host.paths import list_models, model_path, reference_vae, register_folders, vae_path
 
 
 @pytest.fixture
@@ -56,6 +56,19 @@ def test_the_hosts_own_lists_do_not_change(folders):
 
 def test_the_stock_vae_loader_finds_the_reference_vae(folders):
     assert folder_paths.get_filename_list("vae") == ["wan_reference_vae.safetensors"]
+
+
+def test_the_file_that_load_vae_reads(folders, tmp_path):
+    reference = folders[2]
+    assert vae_path("wan_reference_vae.safetensors") == reference / "wan_reference_vae.safetensors"
+    (tmp_path / "secret.safetensors").write_bytes(b"x")
+    assert [vae_path(name) for name in ("pixel_space", "gone.safetensors", "../secret.safetensors", "")] == [None] * 4
+
+
+def test_only_the_reference_model_has_a_vae_of_its_own(folders):
+    diffusion, _, reference = folders
+    assert reference_vae(reference / "wan_reference_dit_f16.gguf") == "wan_reference_vae.safetensors"
+    assert reference_vae(diffusion / "b.gguf") is None
 
 
 def test_a_folder_the_host_learns_of_later_counts(folders, tmp_path):

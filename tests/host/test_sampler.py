@@ -58,8 +58,9 @@ def test_euler_matches_the_stock_euler_on_the_same_sigmas(model, sample, conditi
         sigmas=euler_schedule(3, 5.0).sigmas.float(), disable_pbar=True, seed=11,
     )  # fmt: skip
     assert theirs.abs().mean() > 0.5
-    # x - sigma * v and back to v loses about 2^-24 * |x| / sigma per evaluation, the smallest sigma being 0.71
-    assert (ours - theirs).abs().max() < 1e-5
+    # x - sigma * v and back to v loses about 2^-24 * |x| / sigma per evaluation: 1e-6 for |x| up to 12 and the smallest
+    # sigma 0.71. Guidance 3 makes five times that, three steps three times: 1.5e-5, twice if the model passes it on.
+    assert (ours - theirs).abs().max() < 3e-5
 
 
 def test_the_noise_is_the_hosts():
@@ -160,6 +161,7 @@ def test_result_keeps_other_keys_and_records_the_settings(sample):
     assert out["wan_gguf"] == {
         "model": "tiny_0.gguf",
         "dtype": "float32",
+        "mode": "exact",
         "device": "cpu",
         "attention": "pytorch",
         **SETTINGS,

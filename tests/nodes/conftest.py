@@ -70,13 +70,24 @@ def _write_vae(path: Path) -> None:
     save_file({name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}, path)
 
 
+def _write_vae22_header(path: Path) -> None:
+    """What tells that a file is a Wan2.2 VAE and nothing more: the host's Load VAE could not load it."""
+    names = {
+        "decoder.middle.0.residual.0.gamma": (4, 1, 1, 1),
+        "decoder.upsamples.0.upsamples.0.residual.2.weight": (4, 4, 3, 3, 3),
+        "decoder.conv1.weight": (4, 48, 3, 3, 3),
+    }
+    save_file({name: torch.zeros(shape, dtype=torch.float16) for name, shape in names.items()}, path)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
-    """wan.gguf, umt5.safetensors, vae.safetensors; umt5.gguf and others that are not what their names say."""
+    """wan.gguf, umt5.safetensors, vae.safetensors; the head of vae22.safetensors; files that are not what they say."""
     folder = tmp_path_factory.mktemp("models")
     _write_wan(folder / "wan.gguf")
     _write_umt5(folder / "umt5.safetensors")
     _write_vae(folder / "vae.safetensors")
+    _write_vae22_header(folder / "vae22.safetensors")
     (folder / "umt5.gguf").write_bytes((folder / "umt5.safetensors").read_bytes())  # the header counts, not the name
     (folder / "notes.gguf").write_text("shopping list")
     (folder / "truncated.gguf").write_bytes((folder / "wan.gguf").read_bytes()[:4000])
@@ -107,3 +118,9 @@ def as_the_host_runs_nodes():
     with torch.inference_mode():
         yield
         comfy.model_management.unload_all_models()
+
+
+@pytest.fixture(autouse=True)
+def auto_is_float32(monkeypatch):
+    """On every machine: where bf16 is native, "auto" would take it, and these tests compare with float32."""
+    monkeypatch.setattr("wan_gguf.host.models.has_native_bf16", lambda: False)

@@ -1,6 +1,8 @@
-"""Loads the pack exactly as the host loads custom nodes and asks the host to validate prompts; run as a program.
+"""Loads the pack exactly as the host loads custom nodes; the host validates and executes prompts; run as a program.
 
-    python host_probe.py <host> <pack folder> <model folder>     prompts as JSON on stdin, answers as JSON on stdout
+    python host_probe.py <host> <pack folder> <model folder>     JSON on stdin, answers as JSON on stdout
+
+stdin is {"validate": [prompt, ...], "execute": [[prompt, ...], ...]}: the prompts of one list share the host's cache.
 
 A process of its own, because the host gives the pack another import name than the tests do.
 """
@@ -8,12 +10,23 @@ A process of its own, because the host gives the pack another import name than t
 import asyncio
 import json
 import sys
+from pathlib import Path
+
+
+class Listener:
+    """The part of the host's server that its executor talks to; without a client it is sent nothing."""
+
+    client_id = None
+    last_node_id = None
+
+    def send_sync(self, *_args: object) -> None:
+        """Nobody listens."""
 
 
 def main(host: str, pack: str, model_folder: str) -> None:
-    """Answers are [valid, {node id: [[message, details], ...]}], one for each prompt."""
+    """Answers: [valid, {node id: [[message, details], ...]}] to a prompt to validate, {event: data} to one to run."""
     sys.path.insert(0, host)
-    prompts = json.loads(sys.stdin.buffer.read())
+    wanted = json.loads(sys.stdin.buffer.read())
     sys.argv = sys.argv[:1]
     from comfy.cli_args import args
 
@@ -23,6 +36,7 @@ def main(host: str, pack: str, model_folder: str) -> None:
 
     import nodes
 
+    folder_paths.set_output_directory(str(Path(pack).parent / "output"))
     for key in ("diffusion_models", "text_encoders", "vae"):
         folder_paths.add_model_folder_path(key, model_folder)
 
@@ -31,12 +45,12 @@ def main(host: str, pack: str, model_folder: str) -> None:
         before = set(nodes.NODE_CLASS_MAPPINGS)
         loaded = await nodes.load_custom_node(pack)
         new = sorted(set(nodes.NODE_CLASS_MAPPINGS) - before)
-        found = [await validate(execution, prompt) for prompt in prompts]
         return {
             "loaded": loaded,
             "object_info": {name: nodes.NODE_CLASS_MAPPINGS[name].GET_NODE_INFO_V1() for name in new},
             "web_dirs": list(nodes.EXTENSION_WEB_DIRS.values()),
-            "answers": found,
+            "answers": [await validate(execution, prompt) for prompt in wanted["validate"]],
+            "runs": [await run(execution, prompts) for prompts in wanted["execute"]],
         }
 
     async def validate(execution, prompt: dict) -> list:
@@ -46,6 +60,16 @@ def main(host: str, pack: str, model_folder: str) -> None:
             for node, entry in node_errors.items()
         }
         return [valid, reasons]
+
+    async def run(execution, prompts: list[dict]) -> list[dict]:
+        headroom = {"ram": 0.0, "ram_inactive": 0.0}
+        executor = execution.PromptExecutor(Listener(), execution.CacheType.CLASSIC, headroom)
+        events = []
+        for number, prompt in enumerate(prompts):
+            _, _, outputs, _ = await execution.validate_prompt(str(number), prompt, None)
+            await executor.execute_async(prompt, str(number), {}, outputs)
+            events.append(dict(executor.status_messages))
+        return events
 
     result = json.dumps(asyncio.run(answers()), ensure_ascii=False)
     sys.__stdout__.buffer.write(b"\nPROBE " + result.encode() + b"\n")

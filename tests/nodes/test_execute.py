@@ -1,5 +1,7 @@
 """The six nodes in a row on tiny models: a prompt becomes frames; and what each node hands on."""
 
+import asyncio
+import inspect
 import json
 
 import pytest
@@ -32,14 +34,19 @@ def run(graph: dict, until: str) -> tuple:
                 for key, value in graph[name]["inputs"].items()
             }
             kind = graph[name]["class_type"]
-            done[name] = (
-                host_nodes.VAELoader().load_vae(**inputs)
-                if kind == "VAELoader"
-                else classes[kind].execute(**inputs).args
-            )
+            if kind == "VAELoader":
+                done[name] = host_nodes.VAELoader().load_vae(**inputs)
+            else:
+                done[name] = executed(classes[kind], inputs).args
         return done[name]
 
     return outputs(until)
+
+
+def executed(node: type, inputs: dict):
+    """What the node returns, async or not."""
+    result = node.execute(**inputs)
+    return asyncio.run(result) if inspect.isawaitable(result) else result
 
 
 @pytest.fixture

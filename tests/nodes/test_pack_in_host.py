@@ -1,4 +1,4 @@
-"""The pack in a folder of an odd name, loaded by the host's custom node loader; prompts judged by its validator."""
+"""The pack in a folder of an odd name, loaded by the host's custom node loader; prompts validated and executed."""
 
 import copy
 import json
@@ -49,24 +49,41 @@ def graph(root) -> dict:
     graph["model"]["inputs"]["model_name"] = "wan.gguf"
     graph["text_encoder"]["inputs"]["encoder_name"] = "umt5.safetensors"
     graph["vae"]["inputs"]["vae_name"] = "vae.safetensors"
+    for node in graph.values():
+        node["inputs"] |= {key: value for key, value in SMALL.items() if key in node["inputs"]}
     return graph
+
+
+SMALL = {"width": 32, "height": 16, "frames": 5, "steps": 1, "dtype": "fp32"}
+
+
+def changed(graph: dict, node: str, **inputs) -> dict:
+    """A copy of the workflow with other inputs at one node."""
+    copied = copy.deepcopy(graph)
+    copied[node]["inputs"] |= inputs
+    return copied
 
 
 @pytest.fixture(scope="module")
 def probe(root, host_dir, graph, model_folder, tmp_path_factory) -> dict:
-    """What the host says about a copy of the pack; the first prompt is right, the others are those of BAD."""
+    """What the host says about a copy of the pack.
+
+    Validated are the right workflow, those of BAD and one with the wrong VAE. Executed are, with one cache, the right
+    workflow and the same with another prompt; and with an empty cache, the one with the wrong VAE.
+    """
     pack = tmp_path_factory.mktemp("custom_nodes") / "wan gguf 测试.x"
     pack.mkdir()
     for name in RUNTIME:
         copier = shutil.copytree if (root / name).is_dir() else shutil.copy
         copier(root / name, pack / name)
-    prompts = [graph]
-    for node, changes, _ in BAD.values():
-        prompts.append(copy.deepcopy(graph))
-        prompts[-1][node]["inputs"] |= changes
+    wrong_vae = changed(graph, "vae", vae_name="vae22.safetensors")
+    wanted = {
+        "validate": [graph, *(changed(graph, node, **changes) for node, changes, _ in BAD.values()), wrong_vae],
+        "execute": [[graph, changed(graph, "prompt", positive="红色的圆形向左移动")], [wrong_vae]],
+    }
     program = Path(__file__).with_name("host_probe.py")
     command = [sys.executable, str(program), str(host_dir), str(pack), str(model_folder)]
-    done = subprocess.run(command, input=json.dumps(prompts).encode(), capture_output=True, timeout=300)
+    done = subprocess.run(command, input=json.dumps(wanted).encode(), capture_output=True, timeout=300)
     answer = [line for line in done.stdout.splitlines() if line.startswith(b"PROBE ")]
     assert answer, done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
     return {"pack": pack, **json.loads(answer[0][6:])}
@@ -102,3 +119,26 @@ def test_a_wrong_prompt_is_refused_at_its_node(probe, name):
     assert list(errors) == [node]
     text = "\n".join(f"{message}: {details}" for message, details in errors[node])
     assert [part for part in parts if part not in text] == [], text
+
+
+def test_a_right_prompt_runs_to_its_end(probe):
+    first, _ = probe["runs"][0]
+    assert first["execution_cached"]["nodes"] == []
+    assert "execution_success" in first, first
+
+
+def test_another_prompt_loads_nothing_again(probe, graph):
+    """The loaders are given the whole graph as a hidden input; it must not count as one of their inputs."""
+    _, second = probe["runs"][0]
+    assert "execution_success" in second, second
+    assert sorted(second["execution_cached"]["nodes"]) == ["latent", "model", "text_encoder", "vae"]
+
+
+def test_a_vae_of_other_channels_is_refused_before_anything_is_loaded(probe):
+    """vae22.safetensors holds no weights: had the host's Load VAE come first, the error would be its own."""
+    assert probe["answers"][-1] == [True, {}]  # the host validates a node without knowing the others
+    error = probe["runs"][1][0]["execution_error"]
+    assert error["node_id"] == "model"
+    assert error["executed"] == []
+    parts = ["'vae22.safetensors' has 48 channels", "'wan.gguf' has 16 channels", "choose wan_2.1_vae.safetensors"]
+    assert [part for part in parts if part not in error["exception_message"]] == []

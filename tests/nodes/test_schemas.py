@@ -8,11 +8,13 @@ from wan_gguf.nodes.extension import discover_nodes
 from wan_gguf.text.negative import NEGATIVE_POLICIES
 
 FILES = object()  # a list of files: anything
+OPTIONAL = {("WanGGUFModelLoader", "mode")}  # added after workflows were saved without it
 NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
     "WanGGUFModelLoader": (
         [
             ("model_name", "COMBO", {"options": FILES}),
             ("dtype", "COMBO", {"options": ["auto", "bf16", "fp16", "fp32"], "default": "auto"}),
+            ("mode", "COMBO", {"options": ["exact", "int8"], "default": "exact"}),
         ],
         ["MODEL"],
     ),
@@ -73,7 +75,7 @@ def test_inputs_are_as_workflows_expect_them(schemas, node_id):
     for entry, (name, _, values) in zip(inputs, expected, strict=True):
         found = {key: getattr(entry, key) for key in values}
         assert {key: FILES if values[key] is FILES else found[key] for key in found} == values, name
-        assert not entry.optional
+        assert entry.optional == ((node_id, name) in OPTIONAL)
 
 
 @pytest.mark.parametrize("node_id", NODES)

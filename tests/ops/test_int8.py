@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wan_gguf.ops.dequantize import dequantize
-from wan_gguf.ops.int8 import OUTLIERS, quantize_activations
+from wan_gguf.ops.int8 import MIN_TOKENS, OUTLIERS, quantize_activations
 from wan_gguf.ops.linear import linear
 from wan_gguf.ops.packed import PackedWeight
 from wan_gguf.ops.row_scales import row_scales
@@ -41,7 +41,7 @@ def test_error_with_eight_loud_channels(dtype):
 
 
 def test_kept_row_scales_change_nothing():
-    x, packed = activations(9, 512), packed_weight("Q4_K", (33, 512))
+    x, packed = activations(39, 512), packed_weight("Q4_K", (33, 512))
     kept = dataclasses.replace(packed, row_scale=row_scales(packed))
     assert torch.equal(linear(x, kept, None, "int8"), linear(x, packed, None, "int8"))
     assert kept.rows(3, 7).row_scale.tolist() == kept.row_scale[3:7].tolist()
@@ -57,7 +57,7 @@ def test_a_row_and_a_token_of_zeros_give_zeros():
     data = packed.data.clone().view(4, -1)
     data[2] = 0
     packed = dataclasses.replace(packed, data=data.view(-1))
-    x = activations(3, 256)
+    x = activations(33, 256)
     x[1] = 0
     y = linear(x, packed, None, "int8")
     assert torch.isfinite(y).all()
@@ -78,7 +78,7 @@ def test_activations_by_hand():
     assert not found.q[:, :OUTLIERS].any()
 
 
-@pytest.mark.parametrize("shape", [(256,), (0, 256), (2, 3, 256), (1, 1, 256)])
+@pytest.mark.parametrize("shape", [(256,), (0, 256), (2, 20, 256), (32, 1, 256)])
 def test_shapes(shape):
     packed = packed_weight("Q4_0", (5, 256))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -92,5 +92,11 @@ def test_shapes(shape):
 
 def test_rows_shorter_than_the_outliers_are_exact():
     packed = packed_weight("F32", (3, 8))
-    x = activations(4, 8, 1)
+    x = activations(40, 8, 1)
     torch.testing.assert_close(linear(x, packed, None, "int8"), x @ dequantize(packed).T)
+
+
+def test_a_few_tokens_are_exact():
+    x, packed = activations(MIN_TOKENS, 512), packed_weight("Q4_K", (24, 512))
+    assert torch.equal(linear(x[1:], packed, None, "int8"), linear(x[1:], packed, None, "exact"))
+    assert not torch.equal(linear(x, packed, None, "int8"), linear(x, packed, None, "exact"))

@@ -16,3 +16,9 @@ def scripts(root):
     if host:
         host.in_training = False  # host_classes.py sets both for the training
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def auto_is_float32(monkeypatch):
+    """On every machine: where bf16 is native, "auto" would take it, and these tests compare with float32."""
+    monkeypatch.setattr("wan_gguf.host.models.has_native_bf16", lambda: False)

@@ -1,0 +1,205 @@
+"""The fused product: a thread decodes a panel of weights, block by block of k, and multiplies it while it is in cache.
+
+for panel of PANEL_ROWS rows            (taken from the job by the threads)
+    for block of K_BLOCK k
+        decode the panel's blocks       -> weights, (rows, K_BLOCK) words
+        for tile of tokens, for tile.rows rows:  sums += words of x * words of w
+    write the panel's outputs           scaled, with bias, turned to (token, row)
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from ...int8 import OUTLIERS
+from .formats import DECODERS
+from .job import Emitter, Loop, build, job_type, minimum
+from .kinds import WORD_BYTES, Int16Pairs, Kind
+from .machine import Kernel, machine
+from .numbers import SIZES, store_floats
+from .tile import K_BLOCK, PANEL_ROWS, ROW_GROUP, Tile
+from .transpose import transpose
+from .vectors import FLOAT, I32, I64, Pointer, Vector
+
+UNROLL = 4  # words of k between two looks at the loop's end
+
+# items are panels. x: what pack_emit wrote; bias: (n,) float32; out: (m, n) with rows of out_row_bytes.
+# Scratch, per thread: weights PANEL_ROWS blocks of words, sums PANEL_ROWS * tiles * tokens words.
+# Mode int8 only: w_scales, w_reciprocals (n,); x_scales (tiles * tokens,); x_outliers (OUTLIERS, tiles * tokens);
+# columns (OUTLIERS,) int64, ascending; column_starts (k_blocks + 1,) int64, the first column of each block of k; and
+# per thread: w_outliers (PANEL_ROWS, OUTLIERS), decoded (K_BLOCK,).
+INT8_FIELDS = (
+    "w_scales", "w_reciprocals", "x_scales", "x_outliers", "columns", "column_starts", "w_outliers", "decoded",
+)  # fmt: skip
+GemmJob = job_type(
+    "GemmJob", "x", "weight", "row_bytes", "n", "m", "k_blocks", "tiles", "bias", "out", "out_row_bytes",
+    "weights", "sums",    *INT8_FIELDS,
+)  # fmt: skip
+
+
+@cache
+def gemm_kernel(format_name: str, kind: Kind, tile: Tile, dtype: str) -> Kernel:
+    """y = x Wᵀ + bias for one format; `dtype` is that of y, one of numbers.SIZES."""
+    name = f"gemm_{format_name}_{kind.name}_{tile.lanes}x{tile.vectors}_{dtype}"
+
+    def body(e: Emitter, first: Vector, stop: Vector) -> None:
+        with e.loop(first, stop) as index:
+            panel = _panel(e, kind, tile, index.index)
+            with e.loop(e.number(0), e.field("k_blocks")) as block:
+                _decode(e, panel, format_name, block)
+                _multiply(e, panel, block)
+            _write(e, panel, dtype)
+
+    return machine().compile(build(name, GemmJob, body), name)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rows a thread works on, and its scratch memory."""
+
+    kind: Kind
+    tile: Tile
+    first_row: Vector
+    rows: Vector
+    weights: Pointer
+    sums: Pointer
+    outliers: Pointer
+
+    @property
+    def words(self) -> int:
+        """Words of a block of k."""
+        return K_BLOCK // self.kind.k_per_word
+
+    @property
+    def tile_bytes(self) -> int:
+        """Sums of all rows of a panel for one tile of tokens."""
+        return PANEL_ROWS * self.tile.tokens * WORD_BYTES
+
+
+def _panel(e: Emitter, kind: Kind, tile: Tile, index: Vector) -> Panel:
+    first_row = index * PANEL_ROWS
+    return Panel(
+        kind,
+        tile,
+        first_row,
+        minimum(e.field("n") - first_row, e.number(PANEL_ROWS)),
+        e.address("weights").at(e.slot * (PANEL_ROWS * K_BLOCK // kind.k_per_word * WORD_BYTES)),
+        e.address("sums").at(e.slot * e.field("tiles") * (PANEL_ROWS * tile.tokens * WORD_BYTES)),
+        e.address("w_outliers").at(e.slot * (PANEL_ROWS * OUTLIERS * WORD_BYTES)),
+    )
+
+
+def _decode(e: Emitter, panel: Panel, format_name: str, block: Loop) -> None:
+    """The panel's weights of one block of k, as words."""
+    decoder, kind = DECODERS[format_name], panel.kind
+    per_block = K_BLOCK // decoder.elems
+    with e.loop(e.number(0), panel.rows) as row:
+        source = e.address("weight").at((panel.first_row + row.index) * e.field("row_bytes"))
+        source = source.at(block.index * (per_block * decoder.bytes))
+        target = panel.weights.at(row.index * (panel.words * WORD_BYTES))
+        scale = None
+        if isinstance(kind, Int16Pairs):
+            scale = e.address("w_reciprocals").at((panel.first_row + row.index) * 4).load(FLOAT).splat(16)
+        with e.loop(e.number(0), e.number(per_block)) as part:
+            values = decoder.emit(source.at(part.index * decoder.bytes))
+            place = target.at(part.index * (decoder.elems // kind.k_per_word * WORD_BYTES))
+            for index, value in enumerate(values):
+                place.at(index * (16 // kind.k_per_word * WORD_BYTES)).store(kind.weight_words(value, scale))
+    if isinstance(kind, Int16Pairs):
+        _keep_outliers(e, panel, format_name, block)
+
+
+def _keep_outliers(e: Emitter, panel: Panel, format_name: str, block: Loop) -> None:
+    """The exact weights of the columns kept apart that lie in this block of k: decoded once more, then picked."""
+    decoder = DECODERS[format_name]
+    scratch = e.address("decoded").at(e.slot * (K_BLOCK * 4))
+    starts = e.address("column_starts").at(block.index * 8)
+    with e.loop(starts.load(I64), starts.at(8).load(I64)) as slot:
+        column = e.address("columns").at(slot.index * 8).load(I64)
+        part = column // decoder.elems
+        with e.loop(e.number(0), panel.rows) as row:
+            source = e.address("weight").at((panel.first_row + row.index) * e.field("row_bytes"))
+            store_floats(scratch, decoder.emit(source.at(part * decoder.bytes)), "float32")
+            value = scratch.at((column - part * decoder.elems) * 4).load(FLOAT)
+            panel.outliers.at((row.index * OUTLIERS + slot.index) * 4).store(value)
+
+
+def _multiply(e: Emitter, panel: Panel, block: Loop) -> None:
+    """sums += x * w for the block of k; the first block starts from 0."""
+    tile, kind = panel.tile, panel.kind
+    is_first = Vector(e.builder, e.builder.icmp_signed("==", block.index.value, e.number(0).value))
+    x_block_bytes = panel.words * tile.tokens * WORD_BYTES
+    with e.loop(e.number(0), e.field("tiles")) as at_tile:
+        x = e.address("x").at((block.index * e.field("tiles") + at_tile.index) * x_block_bytes)
+        with e.loop(e.number(0), panel.rows, tile.rows) as row:
+            sums = panel.sums.at(at_tile.index * panel.tile_bytes).at(row.index * (tile.tokens * WORD_BYTES))
+            weights = panel.weights.at(row.index * (panel.words * WORD_BYTES))
+            places = [sums.at(index * tile.lanes * WORD_BYTES) for index in range(tile.rows * tile.vectors)]
+            before = [place.load(kind.sum_type, tile.lanes) for place in places]
+            begin = tuple(total.like(0).select(is_first, total) for total in before)
+            with e.loop(e.number(0), e.number(panel.words), UNROLL, begin) as word:
+                word.carried = _unrolled(panel, x, weights, word)
+            for place, total in zip(places, word.carried, strict=True):
+                place.store(total)
+
+
+def _unrolled(panel: Panel, x: Pointer, weights: Pointer, word: Loop) -> tuple[Vector, ...]:
+    """UNROLL words of k for all rows and tokens of a tile."""
+    tile, totals = panel.tile, list(word.carried)
+    x, weights = x.at(word.index * (tile.tokens * WORD_BYTES)), weights.at(word.index * WORD_BYTES)
+    for step in range(UNROLL):
+        columns = [
+            x.at((step * tile.tokens + vector * tile.lanes) * WORD_BYTES).load(I32, tile.lanes)
+            for vector in range(tile.vectors)
+        ]
+        for row in range(tile.rows):
+            weight = weights.at((row * panel.words + step) * WORD_BYTES).load(I32).splat(tile.lanes)
+            for vector, column in enumerate(columns):
+                index = row * tile.vectors + vector
+                totals[index] = panel.kind.multiply(totals[index], column, weight)
+    return tuple(totals)
+
+
+def _write(e: Emitter, panel: Panel, dtype: str) -> None:
+    """ROW_GROUP rows of a tile at a time: to float32, scaled, plus bias, turned and stored token by token."""
+    tile = panel.tile
+    with e.loop(e.number(0), e.field("tiles")) as at_tile, e.loop(e.number(0), panel.rows, ROW_GROUP) as row:
+        sums = panel.sums.at(at_tile.index * panel.tile_bytes).at(row.index * (tile.tokens * WORD_BYTES))
+        first_row = panel.first_row + row.index
+        for vector in range(tile.vectors):
+            token = at_tile.index * tile.tokens + vector * tile.lanes
+            outputs = []
+            for index in range(ROW_GROUP):
+                place = sums.at((index * tile.tokens + vector * tile.lanes) * WORD_BYTES)
+                total = place.load(panel.kind.sum_type, tile.lanes)
+                outputs.append(_finish(e, panel, total, row.index + index, token))
+            target = e.address("out").at(first_row * SIZES[dtype])
+            _store_tokens(e, target, transpose(outputs), token, tile.lanes, dtype)
+
+
+def _finish(e: Emitter, panel: Panel, total: Vector, row: Vector, token: Vector) -> Vector:
+    """One row's sums of `lanes` tokens -> its outputs."""
+    lanes = total.lanes
+    at = panel.first_row + row
+    bias = e.address("bias").at(at * 4).load(FLOAT).splat(lanes)
+    if not isinstance(panel.kind, Int16Pairs):
+        return total + bias
+    scale = e.address("w_scales").at(at * 4).load(FLOAT).splat(lanes)
+    value = total.to_float() * (e.address("x_scales").at(token * 4).load(FLOAT, lanes) * scale)
+    stride = e.field("tiles") * (panel.tile.tokens * 4)
+    for slot in range(OUTLIERS):
+        x = e.address("x_outliers").at(stride * slot).at(token * 4).load(FLOAT, lanes)
+        value = x.fma(panel.outliers.at(row * (OUTLIERS * 4)).at(slot * 4).load(FLOAT).splat(lanes), value)
+    return value + bias
+
+
+def _store_tokens(e: Emitter, out: Pointer, turned: list[Vector], token: Vector, lanes: int, dtype: str) -> None:
+    """`turned` holds ROW_GROUP outputs of each of `lanes` tokens; tokens past the last are left out."""
+    m, stride = e.field("m"), e.field("out_row_bytes")
+    for lane in range(lanes):
+        first = lane * ROW_GROUP
+        vector, offset = divmod(first, turned[0].lanes)
+        pieces = (
+            [turned[vector].slice(offset, ROW_GROUP)] if turned[0].lanes >= ROW_GROUP else turned[vector : vector + 2]
+        )
+        with e.when(e.less(token + lane, m)):
+            store_floats(out.at((token + lane) * stride), pieces, dtype)

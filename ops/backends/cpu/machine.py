@@ -1,0 +1,100 @@
+"""Compiles LLVM IR for the CPU of this machine and returns what Python can call."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+try:
+    from llvmlite import binding as llvm
+    from llvmlite import ir
+except ImportError:  # a user's environment without it: the kernels refuse and say so
+    llvm = None
+
+KERNEL_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+Kernel = Callable[[int], None]  # called with the address of a job
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The target of this CPU, its features by LLVM's names, and the compiled modules, which must stay alive."""
+
+    target: llvm.TargetMachine
+    features: frozenset[str]
+    triple: str
+    engines: list = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_x86(self) -> bool:
+        """True on x86-64."""
+        return self.triple.startswith("x86_64")
+
+    @property
+    def float_lanes(self) -> int:
+        """float32 numbers in one register."""
+        return 16 if "avx512f" in self.features else 8 if "avx" in self.features else 4
+
+    def compile(self, module: ir.Module, name: str) -> Kernel:
+        """Compile a module and return its function `void name(ptr job)`; the call releases the GIL."""
+        module.triple = self.triple
+        module.data_layout = str(self.target.target_data)
+        with self.lock:
+            parsed = llvm.parse_assembly(str(module))
+            parsed.verify()
+            options = llvm.create_pipeline_tuning_options(speed_level=2)
+            options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+            builder = llvm.create_pass_builder(self.target, options)
+            builder.getModulePassManager().run(parsed, builder)
+            engine = llvm.create_mcjit_compiler(parsed, self._fresh_target())
+            engine.finalize_object()
+            self.engines.append(engine)
+            address = engine.get_function_address(name)
+        return KERNEL_TYPE(address)
+
+    def _fresh_target(self) -> llvm.TargetMachine:
+        return _target(self.triple)  # an engine owns its target
+
+
+def _target(triple: str) -> llvm.TargetMachine:
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=2,
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+@cache
+def problem() -> str | None:
+    """Why nothing can be compiled here, or None; found out once, by compiling and calling a function."""
+    if llvm is None:
+        return "needs the package llvmlite"
+    if sys.byteorder != "little":
+        return "needs a little-endian CPU"
+    try:
+        module = ir.Module("probe")
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType()]), "probe")
+        builder = ir.IRBuilder(function.append_basic_block())
+        builder.store(ir.Constant(ir.IntType(64), 1), function.args[0])
+        builder.ret_void()
+        answer = ctypes.c_int64(0)
+        machine().compile(module, "probe")(ctypes.addressof(answer))
+    except (RuntimeError, OSError) as error:  # no executable memory allowed, or an unknown CPU
+        return f"cannot compile on this machine ({error})"
+    return None if answer.value == 1 else "compiled code does not run on this machine"
+
+
+@cache
+def machine() -> Machine:
+    """The compiler for this CPU. Only where llvmlite is there."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    triple = llvm.get_process_triple()
+    features = frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+    return Machine(_target(triple), features, triple)
