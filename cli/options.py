@@ -15,7 +15,7 @@ MAX_SIDE_PX, MAX_FRAMES, MAX_STEPS = 16384, 4097, 1000
 MAX_SEED = 2**64 - 1
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse, whose errors are raised like all others here."""
 
     def error(self, message: str) -> NoReturn:
@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Defaults come from the bundled workflow."""
     default = settings_of(load_workflow())
-    made = _Parser(
+    made = Parser(
         prog="python3 cli demo",
         description="Make a short video from an English or Chinese prompt with the bundled model, in a real ComfyUI.",
         epilog="Writes NAME.mp4, NAME.png (contact sheet) and NAME.json (every setting, hashes); prints their paths. "
