@@ -11,7 +11,8 @@ from .decode import decode
 from .gemm_emit import GemmJob, gemm_kernel
 from .int8_operands import Int8Operands
 from .job import start
-from .kinds import WORD_BYTES, Float32, Int16Pairs, Kind
+from .kinds import WORD_BYTES, Float32, Int8Quads, Int16Pairs, Kind
+from .machine import machine
 from .pack_emit import PackJob, pack_kernel
 from .tile import K_BLOCK, PANEL_ROWS, Tile, choose_tile
 
@@ -38,7 +39,12 @@ def exact(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> t
 def int8(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
     """The same in mode int8: the integers of ops.int8, summed exactly."""
     scales = row_scales(packed) if packed.row_scale is None else packed.row_scale
-    return _product(x, Weight(packed, _bias(packed, bias), scales), Int16Pairs())
+    return _product(x, Weight(packed, _bias(packed, bias), scales), integer_kind())
+
+
+def integer_kind() -> Kind:
+    """What this CPU multiplies integers with."""
+    return Int16Pairs() if Int8Quads.refuses(machine()) else Int8Quads()
 
 
 def row_scales(packed: PackedWeight) -> torch.Tensor:
@@ -59,7 +65,7 @@ def _product(x: torch.Tensor, weight: Weight, kind: Kind) -> torch.Tensor:
     if tokens.stride(1) != 1:
         tokens = tokens.contiguous()
     out = x.new_empty((tokens.shape[0], n))
-    outliers = None if isinstance(kind, Float32) else _columns(tokens)
+    outliers = None if kind.mode == "exact" else _columns(tokens)
     step = max(1, PACKED_BYTES // (k * WORD_BYTES))
     for at in range(0, tokens.shape[0], step):
         _round(tokens[at : at + step], weight, kind, out[at : at + step], outliers)
@@ -73,7 +79,7 @@ def _columns(tokens: torch.Tensor) -> torch.Tensor:
 
 def _round(x: torch.Tensor, weight: Weight, kind: Kind, out: torch.Tensor, columns: torch.Tensor | None) -> None:
     """Some tokens: (m, k) -> out (m, n)."""
-    (m, k), (n, _), tile = x.shape, weight.packed.shape, choose_tile(x.shape[0])
+    (m, k), (n, _), tile = x.shape, weight.packed.shape, choose_tile(x.shape[0], kind.spare_registers)
     tiles, blocks, workers = -(-m // tile.tokens), k // K_BLOCK, torch.get_num_threads()
     extra = None
     if columns is not None and weight.scales is not None:
@@ -117,6 +123,7 @@ def _pack(x: torch.Tensor, kind: Kind, tile: Tile, tiles: int, extra: Int8Operan
         target=packed.data_ptr(),
         scales=extra.x_reciprocals.data_ptr() if extra else 0,
         keep=extra.keep.data_ptr() if extra else 0,
+        offsets=extra.x_offsets.data_ptr() if extra else 0,
     )
     threads.run(pack_kernel(kind, tile, dtype_name(x.dtype)), job)
     return packed

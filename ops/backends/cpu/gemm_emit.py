@@ -13,22 +13,21 @@ from functools import cache
 from ...int8 import OUTLIERS
 from .formats import DECODERS
 from .job import Emitter, Loop, build, job_type, minimum
-from .kinds import WORD_BYTES, Int16Pairs, Kind
+from .kinds import WORD_BYTES, Kind
 from .machine import Kernel, machine
 from .numbers import SIZES, store_floats
 from .tile import K_BLOCK, PANEL_ROWS, ROW_GROUP, Tile
 from .transpose import transpose
 from .vectors import FLOAT, I32, I64, Pointer, Vector
 
-UNROLL = 4  # words of k between two looks at the loop's end
-
 # items are panels. x: what pack_emit wrote; bias: (n,) float32; out: (m, n) with rows of out_row_bytes.
 # Scratch, per thread: weights PANEL_ROWS blocks of words, sums PANEL_ROWS * tiles * tokens words.
 # Mode int8 only: w_scales, w_reciprocals (n,); x_scales (tiles * tokens,); x_outliers (OUTLIERS, tiles * tokens);
-# columns (OUTLIERS,) int64, ascending; column_starts (k_blocks + 1,) int64, the first column of each block of k; and
-# per thread: w_outliers (PANEL_ROWS, OUTLIERS), decoded (K_BLOCK,).
+# x_offsets (tiles * tokens,) int32, from pack_emit; columns (OUTLIERS,) int64, ascending; column_starts (k_blocks + 1,)
+# int64, the first column of each block of k; and per thread: w_outliers (PANEL_ROWS, OUTLIERS), decoded (K_BLOCK,).
 INT8_FIELDS = (
     "w_scales", "w_reciprocals", "x_scales", "x_outliers", "columns", "column_starts", "w_outliers", "decoded",
+    "x_offsets",
 )  # fmt: skip
 GemmJob = job_type(
     "GemmJob", "x", "weight", "row_bytes", "n", "m", "k_blocks", "tiles", "bias", "out", "out_row_bytes",
@@ -97,14 +96,14 @@ def _decode(e: Emitter, panel: Panel, format_name: str, block: Loop) -> None:
         source = source.at(block.index * (per_block * decoder.bytes))
         target = panel.weights.at(row.index * (panel.words * WORD_BYTES))
         scale = None
-        if isinstance(kind, Int16Pairs):
+        if kind.mode == "int8":
             scale = e.address("w_reciprocals").at((panel.first_row + row.index) * 4).load(FLOAT).splat(16)
         with e.loop(e.number(0), e.number(per_block)) as part:
             values = decoder.emit(source.at(part.index * decoder.bytes))
             place = target.at(part.index * (decoder.elems // kind.k_per_word * WORD_BYTES))
             for index, value in enumerate(values):
                 place.at(index * (16 // kind.k_per_word * WORD_BYTES)).store(kind.weight_words(value, scale))
-    if isinstance(kind, Int16Pairs):
+    if kind.mode == "int8":
         _keep_outliers(e, panel, format_name, block)
 
 
@@ -136,17 +135,17 @@ def _multiply(e: Emitter, panel: Panel, block: Loop) -> None:
             places = [sums.at(index * tile.lanes * WORD_BYTES) for index in range(tile.rows * tile.vectors)]
             before = [place.load(kind.sum_type, tile.lanes) for place in places]
             begin = tuple(total.like(0).select(is_first, total) for total in before)
-            with e.loop(e.number(0), e.number(panel.words), UNROLL, begin) as word:
+            with e.loop(e.number(0), e.number(panel.words), kind.unroll, begin) as word:
                 word.carried = _unrolled(panel, x, weights, word)
             for place, total in zip(places, word.carried, strict=True):
                 place.store(total)
 
 
 def _unrolled(panel: Panel, x: Pointer, weights: Pointer, word: Loop) -> tuple[Vector, ...]:
-    """UNROLL words of k for all rows and tokens of a tile."""
+    """kind.unroll words of k for all rows and tokens of a tile."""
     tile, totals = panel.tile, list(word.carried)
     x, weights = x.at(word.index * (tile.tokens * WORD_BYTES)), weights.at(word.index * WORD_BYTES)
-    for step in range(UNROLL):
+    for step in range(panel.kind.unroll):
         columns = [
             x.at((step * tile.tokens + vector * tile.lanes) * WORD_BYTES).load(I32, tile.lanes)
             for vector in range(tile.vectors)
@@ -181,8 +180,10 @@ def _finish(e: Emitter, panel: Panel, total: Vector, row: Vector, token: Vector)
     lanes = total.lanes
     at = panel.first_row + row
     bias = e.address("bias").at(at * 4).load(FLOAT).splat(lanes)
-    if not isinstance(panel.kind, Int16Pairs):
+    if panel.kind.mode == "exact":
         return total + bias
+    if panel.kind.has_offset:
+        total = total - e.address("x_offsets").at(token * 4).load(I32, lanes)
     scale = e.address("w_scales").at(at * 4).load(FLOAT).splat(lanes)
     value = total.to_float() * (e.address("x_scales").at(token * 4).load(FLOAT, lanes) * scale)
     stride = e.field("tiles") * (panel.tile.tokens * 4)

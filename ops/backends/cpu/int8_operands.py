@@ -20,6 +20,7 @@ class Int8Operands:
         self.x_reciprocals = x_scales.reciprocal()
         self.x_scales = pad(x_scales, (0, missing))
         self.x_outliers = pad(x[:, columns].t().float(), (0, missing)).contiguous()
+        self.x_offsets = torch.empty(tiles * tile.tokens, dtype=torch.int32)
         self.columns = columns
         self.column_starts = torch.searchsorted(columns, torch.arange(k // K_BLOCK + 1) * K_BLOCK)
         self.w_scales = w_scales.contiguous()

@@ -21,11 +21,11 @@ Kernel = Callable[[int], None]  # called with the address of a job
 
 @dataclass(frozen=True)
 class Machine:
-    """The target of this CPU, its features by LLVM's names, and the compiled modules, which must stay alive."""
+    """A CPU by LLVM's names, and the modules compiled for it, which must stay alive."""
 
-    target: llvm.TargetMachine
-    features: frozenset[str]
     triple: str
+    cpu: str
+    features: frozenset[str]
     engines: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -41,32 +41,39 @@ class Machine:
 
     def compile(self, module: ir.Module, name: str) -> Kernel:
         """Compile a module and return its function `void name(ptr job)`; the call releases the GIL."""
-        module.triple = self.triple
-        module.data_layout = str(self.target.target_data)
         with self.lock:
-            parsed = llvm.parse_assembly(str(module))
-            parsed.verify()
-            options = llvm.create_pipeline_tuning_options(speed_level=2)
-            options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-            builder = llvm.create_pass_builder(self.target, options)
-            builder.getModulePassManager().run(parsed, builder)
-            engine = llvm.create_mcjit_compiler(parsed, self._fresh_target())
+            optimised = self._optimise(module)
+            engine = llvm.create_mcjit_compiler(optimised, self._target)  # takes the target over
             engine.finalize_object()
             self.engines.append(engine)
             address = engine.get_function_address(name)
         return KERNEL_TYPE(address)
 
-    def _fresh_target(self) -> llvm.TargetMachine:
-        return _target(self.triple)  # an engine owns its target
+    def assembly(self, module: ir.Module) -> str:
+        """What `compile` would run, as text; also for a CPU that is not this one."""
+        with self.lock:
+            return self._target.emit_assembly(self._optimise(module))
+
+    @property
+    def _target(self) -> llvm.TargetMachine:
+        return _target(self.triple, self.cpu, self.features)
+
+    def _optimise(self, module: ir.Module) -> llvm.ModuleRef:
+        target = self._target
+        module.triple = self.triple
+        module.data_layout = str(target.target_data)
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+        builder = llvm.create_pass_builder(target, options)
+        builder.getModulePassManager().run(parsed, builder)
+        return parsed
 
 
-def _target(triple: str) -> llvm.TargetMachine:
+def _target(triple: str, cpu: str, features: frozenset[str]) -> llvm.TargetMachine:
     return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
-        opt=2,
-        codemodel="jitdefault",
-        jit=True,
+        cpu=cpu, features=",".join(f"+{name}" for name in sorted(features)), opt=2, codemodel="jitdefault", jit=True
     )
 
 
@@ -97,4 +104,4 @@ def machine() -> Machine:
     llvm.initialize_native_asmprinter()
     triple = llvm.get_process_triple()
     features = frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
-    return Machine(_target(triple), features, triple)
+    return Machine(triple, llvm.get_host_cpu_name(), features)

@@ -33,8 +33,14 @@ class Tile:
         return self.lanes * self.vectors
 
 
-def choose_tile(tokens: int) -> Tile:
-    """A wide tile for many tokens; for a few, one that wastes less. AVX2 has 16 registers, the others 32."""
+def choose_tile(tokens: int, spare: int = 0) -> Tile:
+    """A wide tile for many tokens; for a few, one that wastes less.
+
+    The sums of a tile, its tokens' words, one weight and `spare` more fit the registers: 16 with AVX2, else 32.
+    """
     lanes = machine().float_lanes
-    rows = 4 if lanes == 8 else 8
-    return Tile(lanes, 1, 8) if tokens <= lanes else Tile(lanes, 3, rows)
+    if tokens <= lanes:
+        return Tile(lanes, 1, 8)
+    if lanes == 8:
+        return Tile(lanes, 2 if spare else 3, 4)
+    return Tile(lanes, 3, 8)

@@ -174,6 +174,14 @@ class Vector:
         one = self.builder.insert_element(base, self.value, ir.Constant(I32, 0))
         return self._wrap(self.builder.shuffle_vector(one, base, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)))
 
+    def sum_lanes(self) -> Vector:
+        """The sum of all lanes, integers, as a scalar; lanes are a power of two."""
+        total = self
+        while total.lanes > 1:
+            half = total.lanes // 2
+            total = total.slice(0, half) + total.slice(half, half)
+        return total.lane(0)
+
     def widen_lane(self, index: int, lanes: int) -> Vector:
         """One lane in every lane of a new vector."""
         return self.pick([index] * lanes)

@@ -7,6 +7,7 @@ import torch
 
 from wan_gguf.ops.backends.cpu import gemm
 from wan_gguf.ops.backends.cpu.formats import DECODERS
+from wan_gguf.ops.backends.cpu.kinds import Int8Quads, Int16Pairs
 from wan_gguf.ops.backends.cpu.tile import PANEL_ROWS, Tile
 from wan_gguf.ops.backends.reference import int8_linear as reference_int8
 from wan_gguf.ops.dequantize import dequantize
@@ -38,7 +39,8 @@ def check_exact(x, packed, bias):
 
 
 def check_int8(x, packed, bias):
-    """Both sides sum the same integers; the reference's are float32 sums, exact below 2^24 (here k <= 1024), and only the scaling and the 16 exact columns are rounded in another order: 32 roundings of the parts."""
+    """Both sides sum the same integers; the reference's are float32 sums, exact below 2^24 (here k <= 1024). Only the
+    scaling and the 16 exact columns are rounded in another order: 32 roundings of the parts."""
     found, expected = gemm.int8(x, packed, bias), reference_int8.run(x, packed, bias)
     assert found.shape == expected.shape
     assert found.dtype == x.dtype
@@ -63,7 +65,7 @@ def test_sizes_and_dtypes(m, k, n, dtype, check):
 @pytest.mark.parametrize("vectors", [1, 3])
 def test_tiles_of_other_cpus(lanes, vectors, monkeypatch):
     """Registers of 4 (NEON) and 16 numbers (AVX512): the compiler splits or pads what this CPU does not have."""
-    monkeypatch.setattr(gemm, "choose_tile", lambda tokens: Tile(lanes, vectors, 8))
+    monkeypatch.setattr(gemm, "choose_tile", lambda tokens, spare: Tile(lanes, vectors, 8))
     check_exact(activations((37, 512)), packed_weight("Q5_K", (104, 512)), torch.arange(104.0))
     if lanes < 16:
         check_int8(activations((37, 512)), packed_weight("Q5_K", (104, 512)), torch.arange(104.0))
@@ -111,6 +113,18 @@ def test_rounds_of_tokens_give_the_same_as_one(product, monkeypatch):
     whole = product(x, packed, None)
     monkeypatch.setattr(gemm, "PACKED_BYTES", 17 * 512 * 4)  # 17 tokens a round
     assert torch.equal(product(x, packed, None), whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "k", "n"), SIZES)
+def test_bytes_and_pairs_of_integers_give_the_same_bits(m, k, n, dtype, monkeypatch):
+    """What CPUs with VNNI compute, spelled out here, and what those without do: the same integers, summed exactly."""
+    x, packed = activations((m, k), dtype), packed_weight("Q4_K", (n, k))
+    results = []
+    for kind in (Int16Pairs(), Int8Quads(emulated=True)):
+        monkeypatch.setattr(gemm, "integer_kind", lambda kind=kind: kind)
+        results.append(gemm.int8(x, packed, None))
+    assert torch.equal(*results)
 
 
 def test_int8_takes_the_row_scales_that_were_kept():
