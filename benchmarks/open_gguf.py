@@ -22,6 +22,7 @@ import numpy as np
 from wan_gguf.loaders.gguf import open_gguf
 from wan_gguf.loaders.wan_config import wan_shapes
 
+SUMMARY = "opening GGUF files, beside gguf-py"
 VOCABULARY, RUNS = 256_384, 3
 TI2V_5B = {
     "model_type": "t2v",

@@ -1,4 +1,4 @@
-"""Mode exact for bfloat16 activations on CPUs that multiply them natively: decode to bfloat16, then torch's oneDNN GEMM.
+"""Mode exact for bfloat16 activations on CPUs that multiply them natively: decode to bfloat16, then oneDNN's GEMM.
 
 The weight is decoded in slabs that stay in the last-level cache, so a slab is read back from there.
 """
