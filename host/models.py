@@ -11,6 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.supported_models_base import BASE
 
 from ..loaders.wan import WanCheckpoint, WrongModelError, load_wan
+from ..ops.explain import typical_linear
 from ..ops.native import has_native_bf16
 from .assign import assign_tensors
 from .operations import packed_operations
@@ -42,12 +43,26 @@ def load_diffusion_model(
     assign_tensors(model.diffusion_model, checkpoint.tensors, source)
     patcher = make_patcher(model, load_device, comfy.model_management.unet_offload_device(), disable_dynamic)
     patcher.cached_patcher_init = (load_diffusion_model, (path, dtype, mode))
-    computes_in = str(model.get_dtype_inference()).removeprefix("torch.")
-    patcher.set_attachments(
-        ATTACHMENT, {"model": source, "dtype": computes_in, "mode": mode, "device": str(load_device)}
-    )
-    logging.info("%s: computes in %s (%s), mode %s", source, computes_in, reason, mode)
+    computes_in = model.get_dtype_inference()
+    name = str(computes_in).removeprefix("torch.")
+    kernels = _kernels(checkpoint, load_device, computes_in, mode)
+    settings = {"model": source, "dtype": name, "mode": mode, "kernels": sorted(kernels), "device": str(load_device)}
+    patcher.set_attachments(ATTACHMENT, settings)
+    logging.info("%s: computes in %s (%s), mode %s", source, name, reason, mode)
+    for explanation in kernels.values():
+        logging.info("%s: linear layers by %s", source, explanation)
     return patcher
+
+
+def _kernels(checkpoint: WanCheckpoint, device: torch.device, dtype: torch.dtype, mode: str) -> dict[str, str]:
+    """Kernel name -> in words, with what refused before it, for the types of the file's matrices."""
+    matrices = [packed for packed in checkpoint.tensors.values() if len(packed.shape) == 2]
+    found = {}
+    for name in sorted({packed.format.name for packed in matrices}):
+        choice = typical_linear(name, device, dtype, mode)
+        if choice.kernel is not None:
+            found[choice.kernel.name] = f"{choice.explain()} for {name}"
+    return found
 
 
 def _host_config(checkpoint: WanCheckpoint) -> BASE:

@@ -162,6 +162,7 @@ def test_result_keeps_other_keys_and_records_the_settings(sample):
         "model": "tiny_0.gguf",
         "dtype": "float32",
         "mode": "exact",
+        "kernels": ["cpu.linear"],
         "device": "cpu",
         "attention": "pytorch",
         **SETTINGS,
