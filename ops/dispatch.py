@@ -12,11 +12,11 @@ from typing import Generic, TypeVar
 import torch
 
 from . import backends
-from .kernel import DecodeKernel, LinearKernel
+from .kernel import DecodeKernel, LinearKernel, RowPeaksKernel
 from .packed import PackedWeight
 
 MODES = ("exact", "int8")
-Kernel = TypeVar("Kernel", LinearKernel, DecodeKernel)
+Kernel = TypeVar("Kernel", LinearKernel, DecodeKernel, RowPeaksKernel)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Choice(Generic[Kernel]):
         return f"{taken} ({reasons})" if reasons else taken
 
 
-def _discover() -> list[LinearKernel | DecodeKernel]:
-    found: list[LinearKernel | DecodeKernel] = []
+def _discover() -> list[LinearKernel | DecodeKernel | RowPeaksKernel]:
+    found: list[LinearKernel | DecodeKernel | RowPeaksKernel] = []
     for info in pkgutil.walk_packages(backends.__path__, f"{backends.__name__}."):
         found += getattr(importlib.import_module(info.name), "KERNELS", [])
     return sorted(found, key=lambda kernel: (-kernel.priority, kernel.name))
@@ -43,6 +43,7 @@ def _discover() -> list[LinearKernel | DecodeKernel]:
 _FOUND = _discover()
 LINEAR_KERNELS: tuple[LinearKernel, ...] = tuple(kernel for kernel in _FOUND if isinstance(kernel, LinearKernel))
 DECODE_KERNELS: tuple[DecodeKernel, ...] = tuple(kernel for kernel in _FOUND if isinstance(kernel, DecodeKernel))
+ROW_PEAKS_KERNELS = tuple(kernel for kernel in _FOUND if isinstance(kernel, RowPeaksKernel))
 
 
 def choose_linear(
@@ -61,6 +62,13 @@ def choose_decode(
 ) -> Choice[DecodeKernel]:
     """The first of `kernels` that decodes this weight to this dtype."""
     return _first((kernel, kernel.refuses(packed, dtype)) for kernel in kernels)
+
+
+def choose_row_peaks(
+    packed: PackedWeight, kernels: Iterable[RowPeaksKernel] = ROW_PEAKS_KERNELS
+) -> Choice[RowPeaksKernel]:
+    """The first of `kernels` that finds the peaks of this weight's rows."""
+    return _first((kernel, kernel.refuses(packed)) for kernel in kernels)
 
 
 def _first(answers: Iterable[tuple[Kernel, str | None]]) -> Choice[Kernel]:

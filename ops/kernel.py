@@ -1,4 +1,4 @@
-"""What a backend offers to the dispatcher: kernels that decode a weight, and kernels that multiply by one.
+"""What a backend offers to the dispatcher: kernels that decode a weight, multiply by one, or find its peaks.
 
 `refuses` returns None or, in a few words, why the kernel cannot run that call. It must be cheap and look at shapes,
 dtypes, devices, formats and the machine only, never at free memory. Of the kernels that do not refuse, the one with the
@@ -35,3 +35,13 @@ class DecodeKernel:
     priority: int
     refuses: Callable[[PackedWeight, torch.dtype], str | None]
     run: Callable[[PackedWeight, torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class RowPeaksKernel:
+    """One way to find the largest |w| of each row of an (n, k) weight: `run(packed)` -> (n,) float32."""
+
+    name: str
+    priority: int
+    refuses: Callable[[PackedWeight], str | None]
+    run: Callable[[PackedWeight], torch.Tensor]

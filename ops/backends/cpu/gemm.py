@@ -7,19 +7,18 @@ import torch
 from ...int8 import OUTLIERS, scale_of
 from ...packed import PackedWeight
 from . import threads
-from .decode import decode
 from .gemm_emit import GemmJob, gemm_kernel
 from .int8_operands import Int8Operands
 from .job import start
 from .kinds import WORD_BYTES, Float32, Int8Quads, Int16Pairs, Kind
 from .machine import machine
 from .pack_emit import PackJob, pack_kernel
+from .peaks import column_peaks, row_peaks
 from .tile import K_BLOCK, PANEL_ROWS, Tile, choose_tile
 
 # Packed activations held at a time. More tokens are taken in rounds, each of which decodes the weight again: 3 ms where
 # the product of a round takes 300.
 PACKED_BYTES = 64 << 20
-SCALE_ELEMS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,13 @@ def exact(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> t
 
 def int8(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
     """The same in mode int8: the integers of ops.int8, summed exactly."""
-    scales = row_scales(packed) if packed.row_scale is None else packed.row_scale
+    scales = scale_of(row_peaks(packed)) if packed.row_scale is None else packed.row_scale
     return _product(x, Weight(packed, _bias(packed, bias), scales), integer_kind())
 
 
 def integer_kind() -> Kind:
     """What this CPU multiplies integers with."""
     return Int16Pairs() if Int8Quads.refuses(machine()) else Int8Quads()
-
-
-def row_scales(packed: PackedWeight) -> torch.Tensor:
-    """(n, k) packed -> (n,) float32, as in ops.int8, for callers that kept none."""
-    n, k = packed.shape
-    step = max(1, SCALE_ELEMS // k)
-    peaks = [decode(packed.rows(at, min(at + step, n)), torch.float32).abs_().amax(1) for at in range(0, n, step)]
-    return scale_of(torch.cat(peaks))
 
 
 def _bias(packed: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
@@ -74,7 +65,7 @@ def _product(x: torch.Tensor, weight: Weight, kind: Kind) -> torch.Tensor:
 
 def _columns(tokens: torch.Tensor) -> torch.Tensor:
     """The columns that mode int8 keeps apart, ascending: the same choice as ops.int8."""
-    return tokens.abs().amax(0).float().topk(OUTLIERS).indices.sort().values
+    return column_peaks(tokens).topk(OUTLIERS).indices.sort().values
 
 
 def _round(x: torch.Tensor, weight: Weight, kind: Kind, out: torch.Tensor, columns: torch.Tensor | None) -> None:

@@ -5,6 +5,7 @@ from torch.nn.functional import pad
 
 from ...int8 import OUTLIERS, scale_of
 from .gemm_emit import INT8_FIELDS
+from .peaks import token_peaks
 from .tile import K_BLOCK, PANEL_ROWS, Tile
 
 
@@ -16,7 +17,7 @@ class Int8Operands:
         missing = tiles * tile.tokens - m
         workers = torch.get_num_threads()
         self.keep = torch.full((k,), -1, dtype=torch.int32).index_fill_(0, columns, 0)
-        x_scales = scale_of(x.abs().index_fill_(1, columns, 0.0).amax(1).float())
+        x_scales = scale_of(token_peaks(x, self.keep))
         self.x_reciprocals = x_scales.reciprocal()
         self.x_scales = pad(x_scales, (0, missing))
         self.x_outliers = pad(x[:, columns].t().float(), (0, missing)).contiguous()

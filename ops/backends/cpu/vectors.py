@@ -132,6 +132,18 @@ class Vector:
         """|float32|."""
         return self._intrinsic("llvm.fabs", self)
 
+    def maximum(self, other: Vector) -> Vector:
+        """The larger float32; NaN if either is."""
+        return self._intrinsic("llvm.maximum", self, other)
+
+    def max_lanes(self) -> Vector:
+        """The largest of all lanes, float32, as a scalar; lanes are a power of two."""
+        largest = self
+        while largest.lanes > 1:
+            half = largest.lanes // 2
+            largest = largest.slice(0, half).maximum(largest.slice(half, half))
+        return largest.lane(0)
+
     def _intrinsic(self, name: str, *arguments: Vector) -> Vector:
         suffix = f"v{self.lanes}f32" if self.lanes else "f32"
         return self.call(f"{name}.{suffix}", self.value.type, *arguments)
@@ -222,6 +234,6 @@ class Pointer:
         self.builder.store(vector.value, self.value, align=align)
 
 
-def constants(builder: ir.IRBuilder, element: ir.Type, numbers: Sequence[int]) -> Vector:
-    """A vector of these integers."""
+def constants(builder: ir.IRBuilder, element: ir.Type, numbers: Sequence[float]) -> Vector:
+    """A vector of these numbers."""
     return Vector(builder, ir.Constant(ir.VectorType(element, len(numbers)), list(numbers)))

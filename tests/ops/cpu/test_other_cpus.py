@@ -5,7 +5,7 @@ import re
 import pytest
 from llvmlite import binding as llvm
 
-from wan_gguf.ops.backends.cpu import decode_emit, gemm_emit, pack_emit, tile
+from wan_gguf.ops.backends.cpu import decode_emit, gemm_emit, pack_emit, peaks_emit, tile
 from wan_gguf.ops.backends.cpu.formats import DECODERS, lookup
 from wan_gguf.ops.backends.cpu.kinds import Float32, Int8Quads, Int16Pairs
 from wan_gguf.ops.backends.cpu.machine import Machine
@@ -33,7 +33,7 @@ def other(request, monkeypatch):
     triple, features = CPUS[request.param]
     machine = Machine(triple, request.param, frozenset(features))
     monkeypatch.setattr(Machine, "compile", lambda self, module, name: self.assembly(module))
-    for module in (decode_emit, gemm_emit, pack_emit, tile, lookup):
+    for module in (decode_emit, gemm_emit, pack_emit, peaks_emit, tile, lookup):
         monkeypatch.setattr(module, "machine", lambda: machine)
     return machine
 
@@ -62,6 +62,7 @@ def test_the_product_stays_in_registers(other, kind, tokens):
 
 def test_every_decoder_compiles(other):
     for name in DECODERS:
+        assert peaks_emit.row_peaks_kernel.__wrapped__(name)
         for dtype in ("float32", "bfloat16", "float16"):
             assembly = decode_emit.decode_kernel.__wrapped__(name, dtype)
             assert not re.search(r"__\w+(hf|bf)\w*2", assembly), "calls a helper that does not exist at run time"
