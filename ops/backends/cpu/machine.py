@@ -21,11 +21,15 @@ Kernel = Callable[[int], None]  # called with the address of a job
 
 @dataclass(frozen=True)
 class Machine:
-    """A CPU by LLVM's names, and the modules compiled for it, which must stay alive."""
+    """A CPU by LLVM's names, and the modules compiled for it, which must stay alive.
+
+    `missing` are features that a CPU of this name has and this one has not: a virtual machine may hide some.
+    """
 
     triple: str
     cpu: str
     features: frozenset[str]
+    missing: frozenset[str] = frozenset()
     engines: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,7 +60,10 @@ class Machine:
 
     @property
     def _target(self) -> llvm.TargetMachine:
-        return _target(self.triple, self.cpu, self.features)
+        flags = [f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.missing)]
+        return llvm.Target.from_triple(self.triple).create_target_machine(
+            cpu=self.cpu, features=",".join(flags), opt=2, codemodel="jitdefault", jit=True
+        )
 
     def _optimise(self, module: ir.Module) -> llvm.ModuleRef:
         target = self._target
@@ -69,12 +76,6 @@ class Machine:
         builder = llvm.create_pass_builder(target, options)
         builder.getModulePassManager().run(parsed, builder)
         return parsed
-
-
-def _target(triple: str, cpu: str, features: frozenset[str]) -> llvm.TargetMachine:
-    return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=",".join(f"+{name}" for name in sorted(features)), opt=2, codemodel="jitdefault", jit=True
-    )
 
 
 @cache
@@ -103,5 +104,6 @@ def machine() -> Machine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     triple = llvm.get_process_triple()
-    features = frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
-    return Machine(triple, llvm.get_host_cpu_name(), features)
+    features = llvm.get_host_cpu_features()
+    there = frozenset(name for name, has in features.items() if has)
+    return Machine(triple, llvm.get_host_cpu_name(), there, frozenset(features) - there)

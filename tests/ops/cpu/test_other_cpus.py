@@ -66,3 +66,17 @@ def test_every_decoder_compiles(other):
         for dtype in ("float32", "bfloat16", "float16"):
             assembly = decode_emit.decode_kernel.__wrapped__(name, dtype)
             assert not re.search(r"__\w+(hf|bf)\w*2", assembly), "calls a helper that does not exist at run time"
+
+
+def test_a_feature_that_a_virtual_machine_hides_is_not_used(monkeypatch):
+    """LLVM takes a CPU's features from its name unless they are switched off one by one."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    monkeypatch.setattr(Machine, "compile", lambda self, module, name: self.assembly(module))
+    texts = []
+    for missing in (frozenset(), AVX512 - AVX2):
+        hidden = Machine(LINUX, "znver5", frozenset(AVX2), missing)
+        monkeypatch.setattr(decode_emit, "machine", lambda hidden=hidden: hidden)
+        texts.append(decode_emit.decode_kernel.__wrapped__("Q4_K", "float32"))
+    assert "%zmm" in texts[0]
+    assert "%zmm" not in texts[1]
