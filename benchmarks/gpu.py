@@ -91,7 +91,6 @@ class Bench:
 def time_decode(bench: Bench, copy_rate: float, n: int = 14336, k: int = 3072) -> list[Row]:
     """One row per format: bytes read and written per second."""
     out = torch.empty((n, k), dtype=bench.dtype, device=bench.device)
-    q_slots = torch.full((k,), -1, dtype=torch.int8, device=bench.device)
     rows = []
     for name in FUNCTIONS:
         if not bench.has_time(f"decode {name}"):
@@ -99,7 +98,7 @@ def time_decode(bench: Bench, copy_rate: float, n: int = 14336, k: int = 3072) -
         packed = bench.weight(name, n, k)
         contenders = {
             "16-bit": lambda packed=packed: dequantize_into(out, packed),
-            "int8": lambda packed=packed: decode_int8.decode_int8(packed, packed.row_scale, q_slots),
+            "int8": lambda packed=packed: decode_int8.decode_int8(packed, packed.row_scale),
         }
         seconds = bench.clock.medians(contenders, bench.budget_s() / 3)
         row: Row = {"format": name}
@@ -159,12 +158,13 @@ def time_int8_stages(bench: Bench, k: int = 3072, n: int = 14336, m: int = 4096)
     packed = bench.weight("Q4_K", n, k)
     x = torch.randn((m, k), device=bench.device).to(bench.dtype)
     a = activations.quantize(x)
-    q, kept = decode_int8.decode_int8(packed, packed.row_scale, a.slots)
+    q, kept = decode_int8.decode_int8(packed, packed.row_scale), decode_int8.decode_columns(packed, a.columns)
     sums = torch._int_mm(a.q, q.t())
     y = torch.empty((m, n), dtype=bench.dtype, device=bench.device)
     seconds = bench.clock.medians(
         {
-            "decode weight": lambda: decode_int8.decode_int8(packed, packed.row_scale, a.slots),
+            "decode weight": lambda: decode_int8.decode_int8(packed, packed.row_scale),
+            "decode columns": lambda: decode_int8.decode_columns(packed, a.columns),
             "quantize activations": lambda: activations.quantize(x),
             "integer GEMM": lambda: torch._int_mm(a.q, q.t()),
             "epilogue": lambda: int8_epilogue.epilogue(sums, a.scale, packed.row_scale, a.kept, kept, None, y),

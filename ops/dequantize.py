@@ -5,7 +5,7 @@ In float32 the values are exactly those of gguf-py's `dequantize`; other dtypes 
 
 import torch
 
-from .dispatch import choose_decode
+from . import compiled, eager
 from .packed import PackedWeight
 
 
@@ -18,10 +18,7 @@ def dequantize(packed: PackedWeight, dtype: torch.dtype = torch.float32) -> torc
 
 def dequantize_into(out: torch.Tensor, packed: PackedWeight) -> None:
     """Decode the weight into `out`: contiguous, of packed.shape, on packed.device."""
-    choice = choose_decode(packed, out.dtype)
-    if choice.kernel is None:
-        raise ValueError(f"dequantize {packed.format.name} on {packed.device} to {out.dtype}: {choice.explain()}")
-    choice.kernel.run(packed, out)
+    eager.decode_into(out, packed)
 
 
 def dequantize_rows(packed: PackedWeight, rows: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -31,8 +28,5 @@ def dequantize_rows(packed: PackedWeight, rows: torch.Tensor, dtype: torch.dtype
     """
     if len(packed.shape) != 2:
         raise ValueError(f"dequantize_rows: the weight has shape {packed.shape}; two dimensions are allowed")
-    k = packed.shape[1]
-    table = packed.data.view(packed.shape[0], packed.format.row_bytes(k))
-    index = rows.to(device=packed.device, dtype=torch.int64).reshape(-1)
-    picked = table.index_select(0, index).view(-1)  # (rows.numel() * row_bytes,)
-    return dequantize(PackedWeight(picked, packed.format, (*rows.shape, k)), dtype)
+    run = compiled.dequantize_rows if torch.compiler.is_compiling() else eager.decode_rows
+    return run(packed, rows, dtype)

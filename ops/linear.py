@@ -2,7 +2,8 @@
 
 import torch
 
-from .dispatch import MODES, choose_linear
+from . import compiled, eager
+from .dispatch import MODES
 from .int8 import MIN_TOKENS
 from .packed import PackedWeight
 
@@ -35,7 +36,5 @@ def linear(
     _check(x, packed, bias, mode)
     if mode == "int8" and x.numel() < MIN_TOKENS * packed.shape[1]:
         mode = "exact"
-    choice = choose_linear(x, packed, bias, mode)
-    if choice.kernel is None:
-        raise ValueError(f"linear {packed.format.name} on {x.device} in mode {mode}: {choice.explain()}")
-    return choice.kernel.run(x, packed, bias)
+    run = compiled.linear if torch.compiler.is_compiling() else eager.linear
+    return run(x, packed, bias, mode)
