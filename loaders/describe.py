@@ -8,12 +8,13 @@ from typing import Any
 
 from .gguf import GGUFError, open_gguf
 from .identify import Shapes, WrongModelError, describe_other, identify
+from .restore import recorded_shapes
 from .safetensors_file import SafetensorsError, read_header
 from .sniff import is_safetensors, sniff
-from .umt5 import SPIECE_KEY, check_dtypes, umt5_layout
+from .umt5 import SPIECE_KEY, check_dtypes, has_tokenizer, umt5_layout
 from .wan import wan_layout
 
-_WAN_TASKS = {16: "T2V", 36: "I2V", 48: "TI2V"}  # by input channels
+_WAN_TASKS = {(16, 16): "T2V", (36, 16): "I2V", (48, 48): "TI2V"}  # by input and output channels
 _UNQUANTISED = ("F32", "F16", "BF16")
 _VAE_LATENT = "decoder.conv1.weight"  # (features, latent channels, 3, 3, 3)
 
@@ -69,15 +70,15 @@ def _unknown(path: Path, problem: str) -> ModelFile:
 def _gguf(path: Path) -> ModelFile:
     with open_gguf(path) as file:
         types: Counter[str] = Counter()
-        for info in file.tensors.values():
-            types[info.format.name] += info.nbytes
+        for name, info in file.tensors.items():
+            types[info.format.name] += info.nbytes * (name != SPIECE_KEY)
         kind = identify(file.tensors)
         if kind == "wan":
             return _wan(path, wan_layout(file)[0], _type_names(types))
-        shapes = {name: info.shape for name, info in file.tensors.items()}
+        shapes = recorded_shapes(file)
         if kind == "umt5":
             problem = None
-            if "tokenizer.ggml.tokens" not in file.metadata:
+            if not has_tokenizer(file):
                 problem = f"{path.name}: has no tokenizer (tokenizer.ggml.tokens is missing); use a file with one"
             return _umt5(path, umt5_layout(shapes, path.name)[0], _type_names(types), problem)
         if kind == "vae":
@@ -108,7 +109,7 @@ def _safetensors(path: Path) -> ModelFile:
 
 
 def _wan(path: Path, config: dict[str, Any], types: str) -> ModelFile:
-    task = "I2V" if config["model_type"] == "i2v" else _WAN_TASKS.get(config["in_dim"], "")
+    task = "I2V" if config["model_type"] == "i2v" else _WAN_TASKS.get((config["in_dim"], config["out_dim"]), "")
     name = " ".join(word for word in ("Wan", task, "transformer") if word)
     summary = f"{name}, dim {config['dim']}, {config['num_layers']} layers, {config['out_dim']} channels, {types}"
     return ModelFile(path, "wan", summary, config=config, latent_channels=config["out_dim"])

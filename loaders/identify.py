@@ -10,6 +10,22 @@ WAN_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 _OTHERS = (
     ("blocks.0.self_attn.q.lora_A.weight", "a Wan LoRA", "load it with the LoRA loader"),
     ("decoder.conv_in.weight", "a VAE in diffusers naming", "use the VAE file made for ComfyUI"),
+    (
+        "condition_embedder.time_embedder.linear_1.weight",
+        "a video model in diffusers naming",
+        "use the Wan file made for ComfyUI",
+    ),
+    ("vace_blocks.0.self_attn.q.weight", "a Wan VACE module, which is not supported", "use a T2V, I2V or TI2V model"),
+    (
+        "blocks.0.audio_cross_attn.proj.weight",
+        "a Wan MultiTalk module, which is not supported",
+        "use a T2V, I2V or TI2V model",
+    ),
+    (
+        "blocks.0.pos_embedding.embedding.weight",
+        "a UMT5 text encoder in the official repository's naming, without tokenizer",
+        "use a UMT5 GGUF, or the safetensors file made for ComfyUI",
+    ),
     ("double_blocks.0.img_attn.qkv.weight", "a Flux model", "use a Wan model"),
     ("double_blocks.0.img_attn_qkv.weight", "a Hunyuan video model", "use a Wan model"),
     ("transformer_blocks.0.attn.to_q.weight", "a diffusion model of another family", "use a Wan model"),

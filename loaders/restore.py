@@ -2,12 +2,31 @@
 
 import math
 
+import numpy as np
 import torch
 
 from ..ops.dequantize import dequantize
 from ..ops.formats import FORMATS
 from ..ops.packed import PackedWeight
+from .gguf import GGUFFile
 from .identify import Shapes, WrongModelError
+
+
+def recorded_shapes(file: GGUFFile) -> Shapes:
+    """{stored name: shape}: what a converter that cut the rows anew recorded, else what stands in the tensor table.
+
+    The key is `comfy.gguf.orig_shape.NAME`. One that counts another number of elements says nothing about the tensor:
+    some converters record the shape of the bytes.
+    """
+    shapes = {}
+    for name, info in file.tensors.items():
+        shapes[name] = info.shape
+        recorded = file.metadata.get(f"comfy.gguf.orig_shape.{name}")
+        if isinstance(recorded, np.ndarray) and recorded.dtype.kind in "iu":
+            original = tuple(int(size) for size in recorded[:8])
+            if math.prod(original) == math.prod(info.shape):
+                shapes[name] = original
+    return shapes
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

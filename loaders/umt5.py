@@ -1,7 +1,8 @@
 """UMT5 text encoders: GGUF in llama.cpp's naming or T5's own, and safetensors as the host's files are made.
 
 Architectures "t5" and "t5encoder" alike: names decide, decoder tensors (dec.*) are ignored. The tokenizer comes along
-as a serialized sentencepiece model.
+as a serialized sentencepiece model: built from tokenizer.ggml.*, or the host's tensor of bytes, which converters that
+know no bytes store as floats.
 """
 
 import re
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ..ops.dequantize import dequantize
 from ..ops.packed import PackedWeight
 from .gguf import GGUFFile, open_gguf
 from .identify import Shapes, WrongModelError, describe_other, identify
-from .restore import check_tensors, restore
+from .restore import check_tensors, recorded_shapes, restore
 from .safetensors_file import SafetensorsEntry, check_dtype, open_safetensors, read_header, read_tensor_bytes
 from .sniff import is_safetensors
 from .tokenizer import build_spiece_model
@@ -61,18 +65,40 @@ def load_umt5(path: str | Path) -> UMT5Checkpoint:
 
 
 def _from_gguf(file: GGUFFile) -> UMT5Checkpoint:
-    config, expected, stored_names = umt5_layout(
-        {name: info.shape for name, info in file.tensors.items()}, file.path.name
-    )
-    spiece_model = build_spiece_model(file.metadata, file.path.name)
-    n_tokens = len(file.metadata["tokenizer.ggml.tokens"])
-    if n_tokens > config["vocab_size"]:
-        raise WrongModelError(
-            f"{file.path.name}: tokenizer.ggml.tokens has {n_tokens} tokens; the embedding has "
-            f"{config['vocab_size']} rows; download or convert the file again"
-        )
+    config, expected, stored_names = umt5_layout(recorded_shapes(file), file.path.name)
+    spiece_model = _gguf_tokenizer(file, config["vocab_size"])
     tensors = {name: restore(file.packed(stored_names[name]), shape) for name, shape in expected.items()}
     return UMT5Checkpoint(file.path, config, tensors, spiece_model)
+
+
+def has_tokenizer(file: GGUFFile) -> bool:
+    """True when the file has either form of the tokenizer, good or bad."""
+    return "tokenizer.ggml.tokens" in file.metadata or SPIECE_KEY in file.tensors
+
+
+def _gguf_tokenizer(file: GGUFFile, vocab_size: int) -> bytes:
+    if "tokenizer.ggml.tokens" not in file.metadata and SPIECE_KEY in file.tensors:
+        return _spiece_floats(file)
+    spiece_model = build_spiece_model(file.metadata, file.path.name)
+    n_tokens = len(file.metadata["tokenizer.ggml.tokens"])
+    if n_tokens > vocab_size:
+        raise WrongModelError(
+            f"{file.path.name}: tokenizer.ggml.tokens has {n_tokens} tokens; the embedding has "
+            f"{vocab_size} rows; download or convert the file again"
+        )
+    return spiece_model
+
+
+def _spiece_floats(file: GGUFFile) -> bytes:
+    """The bytes that the tensor `spiece_model` holds as whole numbers in a float type."""
+    values = dequantize(file.packed(SPIECE_KEY)).flatten()
+    whole = values.clamp(0, 255).nan_to_num().to(torch.uint8)
+    if not torch.equal(whole.to(values.dtype), values):
+        raise WrongModelError(
+            f"{file.path.name}: tensor {SPIECE_KEY}: has values other than the whole numbers 0 to 255; "
+            "download or convert the file again"
+        )
+    return whole.numpy().tobytes()
 
 
 def _from_safetensors(path: Path) -> UMT5Checkpoint:

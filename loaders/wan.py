@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..ops.packed import PackedWeight
 from .gguf import GGUFFile, open_gguf
 from .identify import Shapes, WrongModelError, describe_other, identify, wan_prefix
-from .restore import check_tensors, restore
+from .restore import check_tensors, recorded_shapes, restore
 from .wan_config import wan_config, wan_shapes
 
 
@@ -39,19 +37,10 @@ def wan_layout(file: GGUFFile) -> tuple[dict[str, Any], Shapes, dict[str, str]]:
         raise WrongModelError(f"{file.path.name}: is {describe_other(file.tensors)}")
     prefix = wan_prefix(file.tensors)
     stored_names = {name[len(prefix) :]: name for name in file.tensors if name.startswith(prefix)}
-    stored = {name: _stored_shape(file, stored_names[name]) for name in stored_names}
+    shapes = recorded_shapes(file)
+    stored = {name: shapes[stored_names[name]] for name in stored_names}
     config = wan_config(stored, file.path.name)
     image_dim = stored.get("img_emb.proj.1.weight", (1280,))[-1]
     expected = wan_shapes(config, image_dim)
     check_tensors(stored, expected, "Wan transformer", file.path.name)
     return config, expected, stored_names
-
-
-def _stored_shape(file: GGUFFile, name: str) -> tuple[int, ...]:
-    """The shape in the table, or the one a converter recorded because it had to reshape the tensor."""
-    recorded = file.metadata.get(f"comfy.gguf.orig_shape.{name}")
-    shape = file.tensors[name].shape
-    if not isinstance(recorded, np.ndarray) or recorded.dtype.kind not in "iu":
-        return shape
-    original = tuple(int(size) for size in recorded[:8])
-    return original if np.prod(original, dtype=object) == np.prod(shape, dtype=object) else shape

@@ -39,7 +39,7 @@ def array(kind: str, values: Sequence[Any]) -> bytes:
     if kind == "str":
         return struct.pack("<IIQ", 9, 8, len(values)) + b"".join(string(value) for value in values)
     number, code = _SCALARS[kind]
-    return struct.pack("<IIQ", 9, number, len(values)) + b"".join(struct.pack(code, value) for value in values)
+    return struct.pack("<IIQ", 9, number, len(values)) + struct.pack(f"<{len(values)}{code[1:]}", *values)
 
 
 def entry(name: str | bytes, ne: Sequence[int], type_id: int, offset: int) -> bytes:
@@ -66,32 +66,49 @@ def random_bytes(type_name: str, n_blocks: int, rng: np.random.Generator) -> byt
     return blocks.tobytes()
 
 
-def gguf_bytes(
-    tensors: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, bytes] | None = None, seed: int = 0
-) -> bytes:
-    """A valid file: {name: (type, torch shape)} with random data, and {key: encoded value}."""
-    rng, metadata = np.random.default_rng(seed), metadata or {}
-    head = header(len(tensors), len(metadata)) + b"".join(string(key) + value for key, value in metadata.items())
-    data = bytearray()
-    for name, (type_name, shape) in tensors.items():
-        head += entry(name, list(reversed(shape)), FORMATS[type_name].ggml_type, len(data))
-        data += random_bytes(type_name, math.prod(shape) // FORMATS[type_name].block_elems, rng)
-        data += bytes(-len(data) % 32)
-    return head + bytes(-len(head) % 32) + bytes(data)
+Tensors = Mapping[str, tuple[str, Sequence[int]]]
+"""{name: (type, torch shape)}"""
 
 
-def sparse_gguf(path: Path, tensors: Mapping[str, tuple[str, Sequence[int]]], metadata: Mapping[str, bytes]) -> Path:
-    """A file of full size whose data is a hole: no disk space, no time."""
+def tensor_bytes(type_name: str, shape: Sequence[int]) -> int:
+    """Size of the tensor's data, without padding."""
+    return FORMATS[type_name].row_bytes(shape[-1]) * math.prod(shape[:-1])
+
+
+def gguf_head(tensors: Tensors, metadata: Mapping[str, bytes] | None = None) -> tuple[bytes, int]:
+    """All that stands before the data of a valid file, padded, and the size of the data, padding included."""
+    metadata = metadata or {}
     head = header(len(tensors), len(metadata)) + b"".join(string(key) + value for key, value in metadata.items())
     offset = 0
     for name, (type_name, shape) in tensors.items():
-        block_format = FORMATS[type_name]
-        head += entry(name, list(reversed(shape)), block_format.ggml_type, offset)
-        offset += block_format.row_bytes(shape[-1]) * math.prod(shape[:-1])
+        head += entry(name, list(reversed(shape)), FORMATS[type_name].ggml_type, offset)
+        offset += tensor_bytes(type_name, shape)
         offset += -offset % 32
+    return head + bytes(-len(head) % 32), offset
+
+
+def gguf_bytes(
+    tensors: Tensors,
+    metadata: Mapping[str, bytes] | None = None,
+    seed: int = 0,
+    contents: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """A valid file: {name: (type, torch shape)}, {key: encoded value}; random data where `contents` has none."""
+    rng, contents = np.random.default_rng(seed), contents or {}
+    data = bytearray()
+    for name, (type_name, shape) in tensors.items():
+        n_blocks = math.prod(shape) // FORMATS[type_name].block_elems
+        data += contents[name] if name in contents else random_bytes(type_name, n_blocks, rng)
+        data += bytes(-len(data) % 32)
+    return gguf_head(tensors, metadata)[0] + bytes(data)
+
+
+def sparse_gguf(path: Path, tensors: Tensors, metadata: Mapping[str, bytes] | None = None) -> Path:
+    """A file of full size whose data is a hole: no disk space, no time."""
+    head, data_bytes = gguf_head(tensors, metadata)
     path.write_bytes(head)
     with path.open("r+b") as file:
-        file.truncate(len(head) + -len(head) % 32 + offset)
+        file.truncate(len(head) + data_bytes)
     return path
 
 

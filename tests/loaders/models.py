@@ -54,6 +54,7 @@ WAN_MODELS = {
     "Wan2.2-T2V-A14B": (5120, 13824, 16, 16, 40, False, 1095),
     "Wan2.2-I2V-A14B": (5120, 13824, 36, 16, 40, False, 1095),
     "Wan2.2-TI2V-5B": (3072, 14336, 48, 48, 30, False, 825),
+    "Wan2.1-T2V-14B": (5120, 13824, 16, 16, 40, False, 1095),
     "Wan2.1-T2V-1.3B": (1536, 8960, 16, 16, 30, False, 825),
     "Wan2.1-I2V-14B": (5120, 13824, 36, 16, 40, True, 1303),
 }
@@ -76,6 +77,17 @@ def wan_tensors(
         is_matmul = name.startswith("blocks.") and len(shape) == 2
         tensors[name] = (quantised if is_matmul else "F32" if name == "patch_embedding.weight" else plain, shape)
     return tensors
+
+
+def wan_model_shapes(model: str) -> dict[str, tuple[int, ...]]:
+    """{name: logical shape} of one of WAN_MODELS."""
+    dim, ffn, channels, out, layers, image, _ = WAN_MODELS[model]
+    return shapes_of(wan_tensors(dim, ffn, channels, out, layers, image, text_dim=4096))
+
+
+def shapes_of(tensors: Types) -> dict[str, tuple[int, ...]]:
+    """{name: shape} without the types."""
+    return {name: shape for name, (_, shape) in tensors.items()}
 
 
 UMT5_BLOCK = [  # llama.cpp's name, T5's name, shape, quantised
@@ -122,7 +134,12 @@ TOKENIZER = {
 
 def umt5_shapes_of_t5() -> dict[str, tuple[int, ...]]:
     """{T5's name: logical shape} of the small encoder."""
-    return {name: shape for name, (_, shape) in umt5_tensors(llama_names=False).items()}
+    return shapes_of(umt5_tensors(llama_names=False))
+
+
+def umt5_xxl_shapes() -> dict[str, tuple[int, ...]]:
+    """{T5's name: logical shape} of the encoder that Wan uses."""
+    return shapes_of(umt5_tensors(4096, 10240, 64, 64, 24, 256384, llama_names=False))
 
 
 def safetensors_model(

@@ -24,6 +24,7 @@ LABELS = [  # channels in, channels out, image branch, the summary's start
     (36, 16, True, "Wan I2V transformer, dim 256, 2 layers, 16 channels"),
     (48, 48, False, "Wan TI2V transformer, dim 256, 2 layers, 48 channels"),
     (20, 16, False, "Wan transformer, dim 256, 2 layers, 16 channels"),
+    (48, 16, False, "Wan transformer, dim 256, 2 layers, 16 channels"),
 ]
 
 
