@@ -20,13 +20,14 @@ from ..ops.linear import linear
 from ..ops.packed import PackedWeight
 from ..ops.row_scales import row_scales
 from .layout import packed_of, quantized
-from .patches import LowRank, low_ranks
+from .side_path import SidePath, is_low_rank, side_path
 
 
 class PackedWeightMixin:
     """Holding a packed weight: state dict, moving, and the two methods through which the host bakes patches."""
 
     packed: PackedWeight | None = None  # as in the file; survives every move of `weight`
+    kept_side_path: SidePath | None = None  # of the patches it was last called with
 
     def hold(self, packed: PackedWeight, dtype: torch.dtype) -> None:
         """Take `packed` as the weight without copying it; `dtype` is what it shows to the host."""
@@ -66,7 +67,9 @@ class PackedWeightMixin:
         self._parameters["weight"] = None  # torch's own loop would write through .data
         try:
             super()._apply(fn, recurse)
-            weight = self._moved(weight, fn)
+            moved = self._moved(weight, fn)
+            if moved is not weight:
+                weight, self.kept_side_path = moved, None
         finally:
             self._parameters["weight"] = weight
         return self
@@ -96,9 +99,21 @@ class PackedWeightMixin:
             if functions:  # else leave the host's class attribute in place
                 self.weight_function = functions
 
-    def _low_ranks(self) -> list[LowRank] | None:
-        """The LoRAs to add beside the packed weight; None when the dense weight is needed."""
-        return low_ranks(self.weight_function) if isinstance(self.weight, QuantizedTensor) else None
+    def _needs_dense(self) -> bool:
+        """Whether the weight is dense or a patch on it needs it so."""
+        return not (isinstance(self.weight, QuantizedTensor) and is_low_rank(self.weight_function))
+
+    def _side_path(self, device: torch.device) -> SidePath | None:
+        """The LoRAs to add beside the packed weight, if there are any; made anew when they are others."""
+        functions, kept = self.weight_function, self.kept_side_path
+        if not functions:
+            if kept is not None:
+                self.kept_side_path = None
+            return None
+        if kept is None or not kept.is_of(functions, device):
+            self.kept_side_path = None  # frees its memory first
+            self.kept_side_path = kept = side_path(functions, device)
+        return kept
 
 
 class PackedOperations(comfy.ops.manual_cast):
@@ -124,18 +139,16 @@ class PackedOperations(comfy.ops.manual_cast):
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             comfy.ops.run_every_op()  # raises when the run was interrupted
-            loras = self._low_ranks()
-            if loras is None:
+            if self._needs_dense():
                 return self.forward_comfy_cast_weights(x)
+            beside = self._side_path(x.device)
             weight, bias, stream = self._cast_packed(x, x.dtype)
             if isinstance(weight, QuantizedTensor):
                 y = linear(x, self._for_mode(packed_of(weight)), bias, self.mode)
             else:
                 y = F.linear(x, weight.to(x.dtype), bias)
             comfy.ops.uncast_bias_weight(self, weight, bias, stream)
-            for lora in loras:
-                y = lora.add_to(y, x)
-            return y
+            return y if beside is None else beside.add_to(y, x)
 
         def _for_mode(self, packed: PackedWeight) -> PackedWeight:
             if self.mode == "exact":
@@ -152,13 +165,11 @@ class PackedOperations(comfy.ops.manual_cast):
 
         def forward(self, rows: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
             comfy.ops.run_every_op()
-            loras = self._low_ranks()
-            if loras is None:
+            if self._needs_dense():
                 return self.forward_comfy_cast_weights(rows, out_dtype=out_dtype)
+            beside = self._side_path(rows.device)
             values = dequantize_rows(packed_of(self.weight), rows, out_dtype or self.weight.dtype).to(rows.device)
-            for lora in loras:
-                values = lora.add_to_rows(values, rows)
-            return values
+            return values if beside is None else beside.add_to_rows(values, rows)
 
 
 class Int8Operations(PackedOperations):

@@ -94,6 +94,14 @@ class _PackedPatches:
         """As the host's, which makes a plain patcher when it switches dynamic VRAM off."""
         return adopt(super().clone(*args, **kwargs))
 
+    def unpatch_model(self, device_to: torch.device | None = None, unpatch_weights: bool = True) -> None:
+        """As the host's; the layers also give back what they made of their LoRAs."""
+        super().unpatch_model(device_to, unpatch_weights)
+        if unpatch_weights:
+            for module in self.model.modules():
+                if isinstance(module, PackedWeightMixin):
+                    module.kept_side_path = None
+
     def pin_weight_to_device(self, key: str) -> None:
         """Mapped file pages are not pinned: the driver refuses them or copies them into locked memory."""
         if packed_module(self.model, key) is None:
@@ -106,6 +114,8 @@ class _PackedPatches:
             super().patch_hook_weight_to_device(hooks, combined_patches, key, original_weights, memory_counter)
             return
         attached = [HookPatch(key, tuple(patch), module.packed.shape) for patch in combined_patches[key]]
+        for patch in attached:
+            patch.move_to(module.weight.device)
         module.weight_function = [*module.weight_function, *attached]
         if self.hook_mode == comfy.hooks.EnumHookMode.MaxSpeed:  # the host calls us back from this cache
             self.cached_hook_patches.setdefault(hooks, {})[key] = attached

@@ -105,6 +105,22 @@ def test_lora_added_and_removed_under_dynamic_vram(plain, dynamic_vram, wan_file
     assert (ksample(with_lora) - plain[1]).abs().max() < TOLERANCE
 
 
+def test_stacked_loras_under_dynamic_vram(wan_file, stock_wan, dynamic_vram, ksample, make_lora, add_lora):
+    layers = ("blocks.0.self_attn.q", "blocks.1.ffn.2")
+    model = load_diffusion_model(wan_file[0])
+    before, both, stock = ksample(model), model, stock_wan
+    for seed in (1, 2):
+        both, stock = (add_lora(patcher, make_lora(seed, layers=layers)) for patcher in (both, stock))
+    stacked = ksample(both)
+    kept = both.model.diffusion_model.blocks[0].self_attn.q.kept_side_path
+    assert kept.up.shape == (256, 16)
+    assert (stacked - ksample(stock)).abs().max() < TOLERANCE
+    assert (stacked - before).abs().max() > 0.05
+    assert torch.equal(ksample(model), before)
+    model.detach()
+    assert both.model.diffusion_model.blocks[0].self_attn.q.kept_side_path is None
+
+
 @pytest.fixture
 def plain_prompt(umt5_file):
     """An encoded prompt without dynamic VRAM; requested before `dynamic_vram`."""

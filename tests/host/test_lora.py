@@ -8,7 +8,8 @@ from comfy.quant_ops import QuantizedTensor
 
 from wan_gguf.host.models import load_diffusion_model
 from wan_gguf.host.patcher import packed_module
-from wan_gguf.host.patches import PackedPatch, low_ranks
+from wan_gguf.host.patches import PackedPatch
+from wan_gguf.host.side_path import is_low_rank
 
 # As in test_models.py; (x A) B and x (A B) round differently as well, by about sqrt(256) * 2^-24 of the LoRA's part.
 TOLERANCE = 1e-4
@@ -122,7 +123,7 @@ def test_patches_for_a_part_of_a_weight_or_with_a_function_use_the_dense_weight(
     assert PackedPatch(key, (1.0, value, 1.0, None, None), shape).low_rank is not None
     for patch in ((1.0, value, 0.5, None, None), (1.0, value, 1.0, (0, 0, 8), None), (1.0, value, 1.0, None, abs)):
         assert PackedPatch(key, patch, shape).low_rank is None
-        assert low_ranks([PackedPatch(key, patch, shape)]) is None
+        assert not is_low_rank([PackedPatch(key, patch, shape)])
     clone = model.clone()
     clone.add_patches({(key, (0, 0, 256), abs): value})
     assert clone.weight_wrapper_patches[key][0].patch[3:] == ((0, 0, 256), abs)

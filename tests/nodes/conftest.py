@@ -80,26 +80,42 @@ def _write_vae22_header(path: Path) -> None:
     save_file({name: torch.zeros(shape, dtype=torch.float16) for name, shape in names.items()}, path)
 
 
+def _write_lora(path: Path) -> None:
+    """As lightx2v writes them: every matmul of the only block, rank 4, an int64 alpha."""
+    shapes = {name: shape for name, shape in wan_shapes(WAN).items() if name.startswith("blocks.") and len(shape) == 2}
+    generator = torch.Generator().manual_seed(3)
+    lora = {}
+    for name, (n, k) in shapes.items():
+        module = f"diffusion_model.{name.removesuffix('.weight')}"
+        lora[f"{module}.lora_up.weight"] = torch.randn(n, 4, generator=generator)
+        lora[f"{module}.lora_down.weight"] = torch.randn(4, k, generator=generator)
+        lora[f"{module}.alpha"] = torch.tensor(1)
+    save_file(lora, path)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
-    """wan.gguf, umt5.safetensors, vae.safetensors; the head of vae22.safetensors; files that are not what they say."""
+    """wan.gguf, umt5.safetensors, vae.safetensors, lora.safetensors; the head of vae22.safetensors; files that are not
+    what they say."""
     folder = tmp_path_factory.mktemp("models")
     _write_wan(folder / "wan.gguf")
     _write_umt5(folder / "umt5.safetensors")
     _write_vae(folder / "vae.safetensors")
+    _write_lora(folder / "lora.safetensors")
     _write_vae22_header(folder / "vae22.safetensors")
     (folder / "umt5.gguf").write_bytes((folder / "umt5.safetensors").read_bytes())  # the header counts, not the name
     (folder / "notes.gguf").write_text("shopping list")
+    torch.save({"lora_up.weight": torch.zeros(1)}, folder / "pickle.safetensors")
     (folder / "truncated.gguf").write_bytes((folder / "wan.gguf").read_bytes()[:4000])
     return folder
 
 
 @pytest.fixture
 def host_folders(model_folder):
-    """The host lists that folder for diffusion models, text encoders and VAEs while a test runs."""
+    """The host lists that folder for diffusion models, text encoders, VAEs and LoRAs while a test runs."""
     import folder_paths
 
-    keys = ("diffusion_models", "text_encoders", "vae")
+    keys = ("diffusion_models", "text_encoders", "vae", "loras")
     register_folders()
     for key in keys:
         folder_paths.add_model_folder_path(key, str(model_folder))

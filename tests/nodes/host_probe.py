@@ -37,7 +37,7 @@ def main(host: str, pack: str, model_folder: str) -> None:
     import nodes
 
     folder_paths.set_output_directory(str(Path(pack).parent / "output"))
-    for key in ("diffusion_models", "text_encoders", "vae"):
+    for key in ("diffusion_models", "text_encoders", "vae", "loras"):
         folder_paths.add_model_folder_path(key, model_folder)
 
     async def answers() -> dict:

@@ -1,4 +1,4 @@
-"""The six nodes in a row on tiny models: a prompt becomes frames; and what each node hands on."""
+"""The nodes in a row on tiny models: a prompt becomes frames; and what each node hands on."""
 
 import asyncio
 import inspect
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import nodes as host_nodes
+from wan_gguf.host.lora import list_loras
 from wan_gguf.host.paths import register_folders
 from wan_gguf.nodes import prompt as prompt_module
 from wan_gguf.nodes.empty_latent import WanGGUFEmptyLatent
@@ -81,6 +82,32 @@ def test_the_prompt_reaches_the_video(graph):
         return run(graph, "sampler")[0]["samples"]
 
     assert not torch.equal(sampled("a red circle moves left"), sampled("红色的圆形向左移动"))
+
+
+def with_lora(graph: dict, name: str, model: str, strength: float) -> dict:
+    """The workflow with a LoRA loader behind that node."""
+    settings = {"model": [model, 0], "lora_name": "lora.safetensors", "strength": strength}
+    return graph | {name: {"class_type": "WanGGUFLoraLoader", "inputs": settings}}
+
+
+def test_a_lora_reaches_the_video_and_reports(graph):
+    base = run(graph, "sampler")[0]
+    graph = with_lora(with_lora(graph, "first", "model", 1.0), "second", "first", -0.5)
+    assert run(graph, "second")[1] == "lora.safetensors: 10 of 10 modules, 10 of rank 4 at alpha/rank 0.25"
+    graph["sampler"]["inputs"]["model"] = ["second", 0]
+    patched = run(graph, "sampler")[0]
+    assert not torch.equal(patched["samples"], base["samples"])
+    used = [{"file": "lora.safetensors", "strength": 1.0}, {"file": "lora.safetensors", "strength": -0.5}]
+    assert patched["wan_gguf"]["loras"] == used
+
+
+def test_the_list_of_loras_has_no_pickles(host_folders):
+    (host_folders / "old.pt").write_bytes(b"")
+    try:
+        assert "lora.safetensors" in list_loras()
+        assert [name for name in list_loras() if not name.endswith((".safetensors", ".sft"))] == []
+    finally:
+        (host_folders / "old.pt").unlink()
 
 
 def test_the_empty_latent_has_the_geometry_of_the_vae(graph):

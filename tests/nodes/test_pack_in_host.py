@@ -12,6 +12,7 @@ import pytest
 RUNTIME = ["__init__.py", "nodes", "host", "loaders", "ops", "sampling", "text", "web", "locales", "pyproject.toml"]
 NODE_IDS = [
     "WanGGUFEmptyLatent",
+    "WanGGUFLoraLoader",
     "WanGGUFModelLoader",
     "WanGGUFPrompt",
     "WanGGUFSampler",

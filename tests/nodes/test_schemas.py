@@ -18,6 +18,14 @@ NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
         ],
         ["MODEL"],
     ),
+    "WanGGUFLoraLoader": (
+        [
+            ("model", "MODEL", {}),
+            ("lora_name", "COMBO", {"options": FILES}),
+            ("strength", "FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
+        ],
+        ["MODEL", "STRING"],
+    ),
     "WanGGUFTextEncoderLoader": ([("encoder_name", "COMBO", {"options": FILES})], ["CLIP"]),
     "WanGGUFPrompt": (
         [
@@ -98,7 +106,7 @@ def test_everything_is_named_and_explained(schemas, node_id):
 
 UNITS = {
     "width": "pixels", "height": "pixels", "frames": "frames", "batch_size": "videos", "steps": "steps",
-    "cfg": "1.0 to 15.0", "shift": "factor", "seed": "Number",
+    "cfg": "1.0 to 15.0", "shift": "factor", "seed": "Number", "strength": "factor",
 }  # fmt: skip
 
 

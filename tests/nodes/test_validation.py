@@ -3,6 +3,7 @@
 import pytest
 
 from wan_gguf.nodes.empty_latent import WanGGUFEmptyLatent
+from wan_gguf.nodes.lora_loader import WanGGUFLoraLoader
 from wan_gguf.nodes.model_loader import WanGGUFModelLoader
 from wan_gguf.nodes.prompt import WanGGUFPrompt
 from wan_gguf.nodes.sampler import WanGGUFSampler
@@ -59,6 +60,26 @@ class TestTextEncoderFile:
 
     def test_linked(self):
         assert WanGGUFTextEncoderLoader.validate_inputs() is True
+
+
+@pytest.mark.usefixtures("host_folders")
+class TestLoraFile:
+    def test_a_lora_is_accepted(self):
+        assert WanGGUFLoraLoader.validate_inputs(lora_name="lora.safetensors") is True
+
+    def test_a_missing_file(self):
+        has(WanGGUFLoraLoader.validate_inputs(lora_name="gone.safetensors"), "gone.safetensors", "models/loras")
+
+    def test_not_a_lora(self):
+        message = WanGGUFLoraLoader.validate_inputs(lora_name="vae.safetensors")
+        has(message, "vae.safetensors: is not a LoRA but a Wan VAE", "Load VAE")
+
+    def test_a_pickle_of_either_name(self):
+        has(WanGGUFLoraLoader.validate_inputs(lora_name="pickle.safetensors"), "a pickle", ".safetensors")
+        has(WanGGUFLoraLoader.validate_inputs(lora_name="lora.pt"), "lora.pt", ".safetensors", "choose one")
+
+    def test_linked(self):
+        assert WanGGUFLoraLoader.validate_inputs() is True
 
 
 class TestPrompt:
@@ -125,7 +146,16 @@ class TestFingerprint:
             model = WanGGUFModelLoader.fingerprint_inputs(model_name="copy.gguf", dtype="auto")
             return model, WanGGUFTextEncoderLoader.fingerprint_inputs(encoder_name="copy.gguf")
 
-        path = host_folders / "copy.gguf"
+        self.check(host_folders / "copy.gguf", fingerprints)
+
+    def test_a_changed_lora_is_loaded_again(self, host_folders):
+        def fingerprints():
+            return [WanGGUFLoraLoader.fingerprint_inputs(lora_name="copy.safetensors", strength=1.0, model=None)]
+
+        self.check(host_folders / "copy.safetensors", fingerprints)
+
+    @staticmethod
+    def check(path, fingerprints):
         path.write_bytes(b"x" * 100)
         try:
             first = fingerprints()
