@@ -16,6 +16,7 @@ from .kernel import DecodeKernel, LinearKernel, RowPeaksKernel
 from .packed import PackedWeight
 
 MODES = ("exact", "int8")
+OPTIONAL_PACKAGES = ("llvmlite",)
 Kernel = TypeVar("Kernel", LinearKernel, DecodeKernel, RowPeaksKernel)
 
 
@@ -36,7 +37,13 @@ class Choice(Generic[Kernel]):
 def _discover() -> list[LinearKernel | DecodeKernel | RowPeaksKernel]:
     found: list[LinearKernel | DecodeKernel | RowPeaksKernel] = []
     for info in pkgutil.walk_packages(backends.__path__, f"{backends.__name__}."):
-        found += getattr(importlib.import_module(info.name), "KERNELS", [])
+        try:
+            module = importlib.import_module(info.name)
+        except ModuleNotFoundError as error:  # what only such a package can build; the kernels that need it refuse
+            if (error.name or "").partition(".")[0] not in OPTIONAL_PACKAGES:
+                raise
+            continue
+        found += getattr(module, "KERNELS", [])
     return sorted(found, key=lambda kernel: (-kernel.priority, kernel.name))
 
 

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 
-from .job import Job
 from .machine import KERNEL_TYPE, Kernel
+
+if TYPE_CHECKING:  # llvmlite may not be there
+    from .job import Job
 
 
 def run(kernel: Kernel, job: Job, threads: int | None = None) -> None:
