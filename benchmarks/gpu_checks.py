@@ -11,15 +11,14 @@ import torch
 
 from wan_gguf.ops.backends.reference import int8_linear as reference_int8
 from wan_gguf.ops.backends.reference.decode import decode as reference_decode
-from wan_gguf.ops.backends.triton import decode, int8_linear, linear, small_m
+from wan_gguf.ops.backends.triton import decode, int8_linear, linear, row_peaks, small_m
 from wan_gguf.ops.backends.triton.activations import quantize
 from wan_gguf.ops.backends.triton.decode_int8 import decode_columns, decode_int8
 from wan_gguf.ops.backends.triton.formats import FUNCTIONS
-from wan_gguf.ops.backends.triton.row_scales import row_scales
 from wan_gguf.ops.formats import FORMATS
-from wan_gguf.ops.int8 import OUTLIERS, QMAX, quantize_activations
+from wan_gguf.ops.int8 import OUTLIERS, QMAX, quantize_activations, scale_of
 from wan_gguf.ops.packed import PackedWeight
-from wan_gguf.ops.row_scales import row_scales as reference_row_scales
+from wan_gguf.ops.row_scales import row_scales
 
 BITS = {4: torch.int32, 2: torch.int16}
 # First bytes of the fp16 scales in a block, as in the layouts of ops/formats.
@@ -109,8 +108,8 @@ def check_linear(device: torch.device, name: str, dtype: torch.dtype, m: int, n:
 
 def check_int8_weight(device: torch.device, name: str, n: int, k: int) -> str | None:
     packed = random_weight(name, n, k)
-    scale, weight = reference_row_scales(packed), reference_decode(packed, torch.float32)
-    if not torch.equal(row_scales(packed.to(device)).cpu(), scale):
+    scale, weight = row_scales(packed), reference_decode(packed, torch.float32)
+    if not torch.equal(scale_of(row_peaks.run(packed.to(device))).cpu(), scale):
         return "row scales differ"
     columns = torch.randperm(k, generator=torch.Generator().manual_seed(0))[:OUTLIERS]
     q = decode_int8(packed.to(device), scale.to(device))

@@ -15,13 +15,14 @@ import torch
 
 from ..ops.block_format import BlockFormat
 from ..ops.dispatch import MODES, Choice, choose_decode, choose_linear
+from ..ops.explain import TYPICAL_TOKENS, typical_operands, typical_weight
 from ..ops.formats import FORMATS
 from ..ops.kernel import DecodeKernel, LinearKernel
 from ..ops.packed import PackedWeight
 
-N, K = 3072, 3072  # the width of TI2V-5B
+SIZE = 3072  # rows and columns: the width of TI2V-5B
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-TOKENS = (1, 1024)
+TOKENS = (1, TYPICAL_TOKENS)
 WIDTH = 110  # characters in a line
 Refusals = tuple[tuple[str, str], ...]  # (kernel, reason)
 _PLACE = "\0"  # stands for the format's name while reasons are compared
@@ -29,7 +30,7 @@ _PLACE = "\0"  # stands for the format's name while reasons are compared
 
 @dataclass(frozen=True)
 class Call:
-    """A kind of call: decoding to `dtype` (mode and tokens None), or a linear layer on x (tokens, K) of `dtype`."""
+    """A kind of call: decoding to `dtype` (mode and tokens None), or a linear layer on x (tokens, SIZE) of `dtype`."""
 
     operation: str
     mode: str | None
@@ -66,14 +67,9 @@ def devices() -> list[torch.device]:
 
 def ask(device: torch.device, formats: Iterable[BlockFormat] = FORMATS.values()) -> list[Answer]:
     """The dispatcher's answers for every format and call."""
-    formats = list(formats)
-    memory = torch.empty(
-        max((N * found.row_bytes(K) for found in formats), default=0), dtype=torch.uint8, device=device
-    )
-    row_scale = torch.empty(N, dtype=torch.float32, device=device)
     answers = []
     for found in formats:
-        packed = PackedWeight(memory[: N * found.row_bytes(K)], found, (N, K), row_scale)
+        packed = typical_weight(found, device, SIZE)
         for call in CALLS:
             choice = _choose(call, packed)
             answers.append(Answer(call, found.name, choice.kernel.name if choice.kernel else None, choice.refused))
@@ -84,8 +80,7 @@ def _choose(call: Call, packed: PackedWeight) -> Choice[LinearKernel] | Choice[D
     dtype = DTYPES[call.dtype]
     if call.tokens is None or call.mode is None:
         return choose_decode(packed, dtype)
-    x = torch.empty((call.tokens, K), dtype=dtype, device=packed.device)
-    return choose_linear(x, packed, torch.empty(N, dtype=dtype, device=packed.device), call.mode)
+    return choose_linear(*typical_operands(packed, dtype, call.tokens), call.mode)
 
 
 def as_text(answers: list[Answer]) -> str:
@@ -159,11 +154,10 @@ def run(as_json: bool) -> int:
             {"device": str(device), "name": _name(device), "answers": [_record(answer) for answer in answers]}
             for device, answers in found.items()
         ]
-        print(json.dumps({"torch": torch.__version__, "weight": [N, K], "devices": listed}))
+        print(json.dumps({"torch": torch.__version__, "weight": [SIZE, SIZE], "devices": listed}))
         return 0
-    print(
-        f"torch {torch.__version__}, weights of {N} x {K}. Under a kernel: those asked before it, and why they refuse."
-    )
+    print(f"torch {torch.__version__}, weights of {SIZE} x {SIZE}. ", end="")
+    print("Under a kernel: those asked before it, and why they refuse.")
     for device, answers in found.items():
         print(f"\n{device} ({_name(device)})\n\n{as_text(answers)}")
     return 0

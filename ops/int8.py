@@ -47,4 +47,5 @@ def quantize_activations(x: torch.Tensor) -> Activations:
 
 def scale_of(peak: torch.Tensor) -> torch.Tensor:
     """The largest |value| of a row or token -> what its values are divided by; 1 where all are 0."""
-    return torch.where(peak > 0, peak / QMAX, torch.ones_like(peak))
+    # by a tensor: by a plain number CUDA multiplies with the reciprocal, which gives other bits than a CPU
+    return torch.where(peak > 0, peak / torch.full_like(peak, QMAX), torch.ones_like(peak))

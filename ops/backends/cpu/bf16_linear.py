@@ -4,11 +4,11 @@ The weight is decoded in slabs that stay in the last-level cache, so a slab is r
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from ...kernel import LinearKernel
 from ...native import has_native_bf16
 from ...packed import PackedWeight
+from ...slabs import linear_by_slabs, slab_rows
 from . import decode
 
 SLAB_BYTES = 16 << 20
@@ -35,16 +35,15 @@ def refuses(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None, mo
 def run(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
     """(..., k) bfloat16, (n, k) packed, (n,) -> (..., n) bfloat16."""
     n, k = packed.shape
-    bias = None if bias is None else bias.to(x.dtype)
-    rows = max(1, min(n, SLAB_BYTES // (2 * k)))
-    slab = torch.empty(rows, k, dtype=x.dtype)
-    out = x.new_empty((*x.shape[:-1], n))
-    for start in range(0, n, rows):
-        stop = min(start + rows, n)
-        weight = slab[: stop - start]
-        decode.run(packed.rows(start, stop), weight)
-        out[..., start:stop] = F.linear(x, weight, None if bias is None else bias[start:stop])
-    return out
+    rows = slab_rows(packed, x.dtype, SLAB_BYTES)
+    slab = torch.empty(min(n, rows), k, dtype=x.dtype)
+
+    def decode_rows(part: PackedWeight) -> torch.Tensor:
+        weight = slab[: part.shape[0]]
+        decode.run(part, weight)
+        return weight
+
+    return linear_by_slabs(x, packed, bias, rows, decode_rows)
 
 
 KERNELS = [LinearKernel(name="cpu.bf16_linear", priority=30, refuses=refuses, run=run)]

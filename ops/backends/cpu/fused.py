@@ -9,8 +9,8 @@ from .tile import K_BLOCK, ROW_GROUP
 
 try:
     from .formats import DECODERS
-    from .gemm import exact, int8
-    from .kinds import Float32, Int16Pairs
+    from .gemm import exact, int8, integer_kind
+    from .kinds import Float32, Kind
     from .numbers import SIZES
 except ImportError:  # llvmlite is not there; `refuses` says so
     pass
@@ -27,8 +27,8 @@ def refuses(x: torch.Tensor, packed: PackedWeight, mode: str, own_mode: str) -> 
     return machine.problem() or _refuses_numbers(x, packed) or _kind(own_mode).refuses(machine.machine())
 
 
-def _kind(mode: str) -> "Float32 | Int16Pairs":
-    return Float32() if mode == "exact" else Int16Pairs()
+def _kind(mode: str) -> "Kind":
+    return Float32() if mode == "exact" else integer_kind()
 
 
 def _refuses_numbers(x: torch.Tensor, packed: PackedWeight) -> str | None:

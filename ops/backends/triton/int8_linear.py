@@ -13,15 +13,14 @@ import functools
 
 import torch
 
-from ...int8 import OUTLIERS
+from ...int8 import OUTLIERS, scale_of
 from ...kernel import LinearKernel
 from ...packed import PackedWeight
-from . import activations
+from . import activations, row_peaks
 from .decode import DTYPES
 from .decode_int8 import decode_columns, decode_int8
 from .int8_epilogue import epilogue
 from .machine import refuses_weight
-from .row_scales import row_scales
 
 LEAST_TOKENS, MULTIPLE = 17, 8  # of torch._int_mm; the multiple is that of k and n
 # Bytes of decoded weight and of integer sums held at a time.
@@ -67,7 +66,7 @@ def run(x: torch.Tensor, packed: PackedWeight, bias: torch.Tensor | None) -> tor
     tokens = x.reshape(-1, k).contiguous()
     y = x.new_empty((tokens.shape[0], n))
     if y.numel():
-        scale = row_scales(packed) if packed.row_scale is None else packed.row_scale
+        scale = scale_of(row_peaks.run(packed)) if packed.row_scale is None else packed.row_scale
         a = activations.quantize(tokens)
         rows = max(1, WEIGHT_BYTES // k // MULTIPLE) * MULTIPLE
         for start in range(0, n, rows):

@@ -10,7 +10,10 @@ from wan_gguf.ops.dispatch import choose_decode
 from wan_gguf.ops.formats import FORMATS
 from wan_gguf.ops.packed import PackedWeight
 
-REQUIRED = {"Q4_0", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32"}
+REQUIRED = {
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+    "F16", "BF16", "F32",
+}  # fmt: skip
 
 
 def random_weight(name: str, n: int, k: int, seed: int = 0) -> PackedWeight:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from wan_gguf.ops.backends.cpu import gemm
+from wan_gguf.ops.backends.cpu import fused, gemm, machine
 from wan_gguf.ops.backends.cpu.formats import DECODERS
 from wan_gguf.ops.backends.cpu.kinds import Int8Quads, Int16Pairs
 from wan_gguf.ops.backends.cpu.tile import PANEL_ROWS, Tile
@@ -125,6 +125,15 @@ def test_bytes_and_pairs_of_integers_give_the_same_bits(m, k, n, dtype, monkeypa
         monkeypatch.setattr(gemm, "integer_kind", lambda kind=kind: kind)
         results.append(gemm.int8(x, packed, None))
     assert torch.equal(*results)
+
+
+def test_what_refuses_is_the_kind_that_will_run(monkeypatch):
+    """A CPU with VNNI needs nothing of what the pairs need."""
+    cpu = machine.Machine("x86_64-linux-gnu", "other", frozenset({"avx2", "fma", "avx512f", "avx512vnni"}))
+    monkeypatch.setattr(machine, "machine", lambda: cpu)
+    monkeypatch.setattr(gemm, "machine", lambda: cpu)
+    assert Int16Pairs.refuses(cpu) == "needs a CPU with AVX512BW"
+    assert fused.refuses(activations((40, 256)), packed_weight("Q4_K", (8, 256)), "int8", "int8") is None
 
 
 def test_int8_takes_the_row_scales_that_were_kept():

@@ -18,11 +18,11 @@ import torch
 
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 
-from wan_gguf.ops.backends.triton import activations, decode, int8_linear, linear, machine, row_scales, small_m
+from wan_gguf.ops.backends.triton import activations, decode, int8_linear, linear, machine, row_peaks, small_m
 from wan_gguf.ops.backends.triton.decode_int8 import decode_columns, decode_int8
 from wan_gguf.ops.backends.triton.formats import FUNCTIONS
 from wan_gguf.ops.backends.triton.int8_epilogue import epilogue
-from wan_gguf.ops.int8 import OUTLIERS
+from wan_gguf.ops.int8 import OUTLIERS, scale_of
 from wan_gguf.tests.loaders.build import packed_weight
 from wan_gguf.tests.ops.triton.absent_gpu import AbsentGpu, Launch, absent_gpu
 
@@ -86,10 +86,10 @@ def test_the_search_for_fused_operations_finds_them(monkeypatch):
 def test_int8_weights(name, arch):
     packed = packed_weight(name, (3, 512))
     with absent_gpu(arch) as gpu:
-        scales = row_scales.row_scales(packed)
+        scales = scale_of(row_peaks.run(packed))
         decode_int8(packed, scales)
         decode_columns(packed, torch.arange(OUTLIERS))
-    check(gpu, "row_scales", "decode_int8", "decode_columns")
+    check(gpu, "row_peaks", "decode_int8", "decode_columns")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_linear_layers_launch_nothing_else():
     with absent_gpu(89) as gpu:
         linear.run(x, packed, None)
         int8_linear.run(x, packed, torch.zeros(24))
-    check(gpu, "decode", "row_scales", "column_peaks", "quantize", "decode_int8", "decode_columns", "epilogue")
+    check(gpu, "decode", "row_peaks", "column_peaks", "quantize", "decode_int8", "decode_columns", "epilogue")
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wan_gguf.ops import dispatch
-from wan_gguf.ops.backends.triton import decode, int8_linear, linear, machine, small_m
+from wan_gguf.ops.backends.triton import decode, int8_linear, linear, machine, row_peaks, small_m
 from wan_gguf.tests.loaders.build import packed_weight
 
 WEIGHT = packed_weight("Q4_K", (16, 256))
@@ -47,6 +47,7 @@ def test_a_cpu_is_refused(monkeypatch):
     monkeypatch.setattr(machine, "MISSING", False)
     reason = "needs a CUDA or ROCm device, not cpu"
     assert decode.refuses(WEIGHT, torch.float32) == reason
+    assert row_peaks.refuses(WEIGHT) == reason
     assert small_m.refuses(X[:1], WEIGHT, None, "exact") == reason
     assert linear.refuses(X, WEIGHT, None, "exact") == reason
     assert int8_linear.refuses(X, WEIGHT, None, "int8") == reason
@@ -60,6 +61,7 @@ def test_without_triton_that_is_the_reason(monkeypatch):
 @pytest.mark.usefixtures("cuda")
 def test_what_they_take():
     weight = CudaWeight(WEIGHT)
+    assert dispatch.choose_row_peaks(weight).kernel.name == "triton.row_peaks"
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         assert decode.refuses(weight, dtype) is None
         assert small_m.refuses(X[:16].to(dtype), weight, None, "exact") is None

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from wan_gguf.ops.backends.reference import int8_linear as reference
+from wan_gguf.ops.backends.reference import row_peaks as reference_row_peaks
 from wan_gguf.ops.backends.reference.decode import decode
 from wan_gguf.ops.backends.triton import activations as activations_module
 from wan_gguf.ops.backends.triton import int8_linear as module
+from wan_gguf.ops.backends.triton import row_peaks
 from wan_gguf.ops.backends.triton.activations import quantize
 from wan_gguf.ops.backends.triton.decode_int8 import decode_columns, decode_int8
-from wan_gguf.ops.backends.triton.row_scales import row_scales
-from wan_gguf.ops.int8 import QMAX, quantize_activations
-from wan_gguf.ops.row_scales import row_scales as reference_row_scales
+from wan_gguf.ops.int8 import QMAX, quantize_activations, scale_of
+from wan_gguf.ops.row_scales import row_scales
 from wan_gguf.tests.loaders.build import packed_weight
 from wan_gguf.tests.ops.triton.interpreted.same import ALL, DTYPES
 
@@ -28,9 +29,9 @@ def activations(m: int, k: int, dtype: torch.dtype = torch.float32) -> torch.Ten
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("n", "k"), [(1, 256), (5, 2304)])
-def test_row_scales(name, n, k):
+def test_row_peaks(name, n, k):
     packed = packed_weight(name, (n, k))
-    assert torch.equal(row_scales(packed), reference_row_scales(packed))
+    assert torch.equal(row_peaks.run(packed), reference_row_peaks.run(packed))
 
 
 def test_a_row_of_zeros_has_scale_1():
@@ -38,15 +39,16 @@ def test_a_row_of_zeros_has_scale_1():
     data = packed.data.clone().view(3, -1)
     data[1] = 0
     packed = dataclasses.replace(packed, data=data.view(-1))
-    assert row_scales(packed)[1] == 1
-    assert not decode_int8(packed, row_scales(packed))[1].any()
+    scale = scale_of(row_peaks.run(packed))
+    assert scale[1] == 1
+    assert not decode_int8(packed, scale)[1].any()
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("n", "k"), [(1, 256), (5, 1280)], ids=["less_than_a_tile", "tiles_that_overhang"])
 def test_weights(name, n, k):
     packed = packed_weight(name, (n, k))
-    scale, weight = reference_row_scales(packed), decode(packed, torch.float32)
+    scale, weight = row_scales(packed), decode(packed, torch.float32)
     q = decode_int8(packed, scale)
     expected = (weight * scale.reciprocal()[:, None]).round().clamp(-QMAX, QMAX).to(torch.int8)
     assert torch.equal(q, expected)
@@ -63,7 +65,7 @@ def test_columns(name, n, k):
 
 def test_a_scale_that_is_too_small_saturates():
     packed = packed_weight("Q6_K", (4, 256))
-    q = decode_int8(packed, reference_row_scales(packed) / 3)
+    q = decode_int8(packed, row_scales(packed) / 3)
     assert q.min() == -QMAX
     assert q.max() == QMAX
 
@@ -108,7 +110,7 @@ def check(x, packed, bias):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_whole(name, dtype):
     packed = packed_weight(name, (136, 512))
-    packed = dataclasses.replace(packed, row_scale=reference_row_scales(packed))
+    packed = dataclasses.replace(packed, row_scale=row_scales(packed))
     check(activations(18, 512, dtype), packed, torch.linspace(-3, 3, 136).to(dtype))
 
 
