@@ -9,7 +9,7 @@ from typing import NoReturn
 from .errors import UsageError
 from .workflow import SETTINGS, load_workflow, settings_of
 
-SOLVERS = ("euler", "unipc")
+SOLVERS = ("unipc", "dpm++", "euler")
 NEGATIVE_POLICIES = ("prompt language", "chinese", "english", "none")
 MAX_SIDE_PX, MAX_FRAMES, MAX_STEPS = 16384, 4097, 1000
 MAX_SEED = 2**64 - 1

@@ -1,13 +1,16 @@
 """Wan GGUF Sampler: noise from the seed, then classifier-free guidance along a schedule with a solver."""
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..host.cfg_batching import CFG_MODES
-from ..host.sampler import sample_latent
-from ..sampling.guidance import validate_cfg
+from ..host.sampler import describe_run, sample_latent
+from ..sampling.experts import AUTO_BOUNDARY, IMAGE_BOUNDARY, TEXT_BOUNDARY
+from ..sampling.guidance import SAME_CFG, resolve_cfg_low_noise, validate_cfg
 from ..sampling.noise import MAX_SEED
+from ..sampling.presets import CUSTOM, PRESETS
 from ..sampling.solvers import SOLVERS
 from .category import CATEGORY
+from .graph import refuse_wrong_files
 
 MAX_STEPS = 1000
 
@@ -21,10 +24,11 @@ class WanGGUFSampler(io.ComfyNode):
             node_id="WanGGUFSampler",
             display_name="Wan GGUF Sampler",
             category=CATEGORY,
-            description="Turns noise into a video latent that follows the prompt. Everything that can change the "
-            "result is a setting here, so the same settings and seed give the same video.",
-            search_aliases=["ksampler", "sampler", "unipc", "cfg", "采样器", "K采样器"],
-            inputs=[*_link_inputs(), *_noise_inputs(), *_guidance_inputs()],
+            description="Turns noise into a video latent that follows the prompt, with one model or with the two "
+            "experts of Wan2.2 A14B. Everything that can change the result is a setting here, so the same settings and "
+            "seed give the same video.",
+            search_aliases=["ksampler", "sampler", "unipc", "dpm++", "cfg", "high noise", "采样器", "K采样器"],
+            inputs=[*_link_inputs(), *_noise_inputs(), *_guidance_inputs(), *_preset_inputs(), *_expert_inputs()],
             outputs=[
                 io.Latent.Output(
                     "samples",
@@ -32,14 +36,16 @@ class WanGGUFSampler(io.ComfyNode):
                     tooltip="The finished video latent, for 'Wan GGUF VAE Decode'.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, cfg: float | None = None) -> bool | str:
-        if cfg is None:  # linked: checked at execution
-            return True
-        try:
-            validate_cfg(cfg)
+    def validate_inputs(cls, cfg: float | None = None, cfg_low_noise: float | None = None) -> bool | str:
+        try:  # what is linked is None here, and checked at execution
+            if cfg is not None:
+                validate_cfg(cfg)
+            if cfg_low_noise is not None:
+                resolve_cfg_low_noise(cfg_low_noise, cfg=1.0)
         except ValueError as error:
             return str(error)
         return True
@@ -57,9 +63,16 @@ class WanGGUFSampler(io.ComfyNode):
         shift: float,
         solver: str,
         cfg_mode: str,
+        low_noise_model=None,
+        preset: str = CUSTOM,
+        cfg_low_noise: float = SAME_CFG,
+        boundary: float = AUTO_BOUNDARY,
     ) -> io.NodeOutput:
+        refuse_wrong_files(cls.hidden)
         settings = {"seed": seed, "steps": steps, "cfg": cfg, "shift": shift, "solver": solver, "cfg_mode": cfg_mode}
-        return io.NodeOutput(sample_latent(model, positive, negative, latent, **settings))
+        experts = {"low_noise_model": low_noise_model, "cfg_low_noise": cfg_low_noise, "boundary": boundary}
+        sampled = sample_latent(model, positive, negative, latent, preset=preset, **settings, **experts)
+        return io.NodeOutput(sampled, ui=ui.PreviewText(describe_run(sampled["wan_gguf"])))
 
 
 def _link_inputs() -> list[io.Input]:
@@ -67,7 +80,8 @@ def _link_inputs() -> list[io.Input]:
         io.Model.Input(
             "model",
             display_name="model",
-            tooltip="The diffusion model, from 'Wan GGUF Model Loader', with or without LoRA.",
+            tooltip="The diffusion model, from 'Wan GGUF Model Loader', with or without LoRA. Of the two experts of "
+            "Wan2.2 A14B it is the high-noise one.",
         ),
         io.Conditioning.Input(
             "positive",
@@ -133,15 +147,15 @@ def _guidance_inputs() -> list[io.Input]:
             round=0.01,
             display_name="shift",
             tooltip="Shift of the noise schedule (a factor): higher spends more steps on composition and motion, lower "
-            "on detail. Official: 5 for TI2V-5B, 12 for T2V-A14B, 3 for 480p with Wan2.1.",
+            "on detail. Official: 12 for T2V-A14B, 5 for the other models, 3 for 480p with TI2V-5B and Wan2.1 I2V.",
         ),
         io.Combo.Input(
             "solver",
             options=list(SOLVERS),
             default="unipc",
             display_name="solver",
-            tooltip="How a step is computed: unipc is the official multistep solver with its own schedule; euler is "
-            "the plain first-order one, for models and LoRAs made for few steps.",
+            tooltip="How a step is computed: unipc is the official multistep solver with its own schedule; dpm++ the "
+            "official alternative; euler the plain first-order one, for models and LoRAs made for few steps.",
         ),
         io.Combo.Input(
             "cfg_mode",
@@ -150,6 +164,57 @@ def _guidance_inputs() -> list[io.Input]:
             display_name="cfg mode",
             tooltip="batched computes the positive and the negative prompt together (faster); split one after the "
             "other (half the memory). The results differ by rounding only.",
+        ),
+    ]
+
+
+def _preset_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "preset",
+            options=list(PRESETS),
+            default=CUSTOM,
+            optional=True,
+            display_name="preset",
+            tooltip="custom uses the values of this node. The others put the published values of the connected model "
+            "in place of steps, cfg, shift, solver, cfg low noise and boundary, which are then not read: official (by "
+            "the size of the video), official 720p, official 480p, or 4-step for models with a lightx2v LoRA.",
+        ),
+    ]
+
+
+def _expert_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "low_noise_model",
+            optional=True,
+            display_name="low noise model",
+            tooltip="Only for Wan2.2 A14B: the low-noise expert, which takes the steps below the boundary; the "
+            "high-noise one goes to model. Each may have LoRAs of its own.",
+        ),
+        io.Float.Input(
+            "cfg_low_noise",
+            default=SAME_CFG,
+            min=0.0,
+            max=15.0,
+            step=0.1,
+            round=0.01,
+            optional=True,
+            display_name="cfg low noise",
+            tooltip="Guidance scale of the low-noise expert, 1.0 to 15.0; 0 takes the value of cfg. Official: 3 for "
+            "T2V-A14B (cfg 4), 3.5 for I2V-A14B. Not used with one model.",
+        ),
+        io.Float.Input(
+            "boundary",
+            default=AUTO_BOUNDARY,
+            min=0.0,
+            max=1.0,
+            step=0.005,
+            round=0.001,
+            optional=True,
+            display_name="boundary",
+            tooltip="Noise level, 0 to 1, below which the low-noise expert takes over; 0 takes the official one: "
+            f"{TEXT_BOUNDARY} for T2V-A14B, {IMAGE_BOUNDARY} for I2V-A14B. Not used with one model.",
         ),
     ]
 

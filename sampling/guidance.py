@@ -6,14 +6,22 @@ Source: Ho and Salimans 2022, arXiv 2207.12598; the scale counts as in Wan2.2's 
 import torch
 
 MIN_CFG, MAX_CFG = 1.0, 15.0
+SAME_CFG = 0.0  # for the low-noise expert: the scale of the high-noise one
 
 
-def validate_cfg(scale: float) -> float:
+def validate_cfg(scale: float, name: str = "cfg") -> float:
     """Return `scale` as a float in 1.0 to 15.0. Raises ValueError, also for nan."""
     value = float(scale)
     if not MIN_CFG <= value <= MAX_CFG:
-        raise ValueError(f"cfg must be from {MIN_CFG} to {MAX_CFG}, got {scale}; 1.0 switches the negative prompt off")
+        raise ValueError(
+            f"{name} must be from {MIN_CFG} to {MAX_CFG}, got {scale}; 1.0 switches the negative prompt off"
+        )
     return value
+
+
+def resolve_cfg_low_noise(scale: float, cfg: float) -> float:
+    """`scale`, checked, or `cfg` in place of 0."""
+    return cfg if scale == SAME_CFG else validate_cfg(scale, "cfg_low_noise")
 
 
 def needs_uncond(scale: float) -> bool:

@@ -4,6 +4,7 @@
 
 unipc, as wan/utils/fm_solvers_unipc.py of Wan2.2 sets it up: N base sigmas evenly from 0.999 towards 0, shifted, then a
 final 0. The model is told the time truncated to a whole number, the solver keeps the exact sigma.
+dpm++, as wan/utils/fm_solvers.py (get_sampling_sigmas): the same from exactly 1.
 euler: N base sigmas evenly from 1 towards 0, shifted, then a final 0; the model is told the exact time.
 """
 
@@ -44,20 +45,25 @@ class Schedule:
 
 def unipc_schedule(steps: int, shift: float) -> Schedule:
     """The official Wan schedule for unipc: starts at shifted 0.999, whole-number timesteps."""
-    sigmas = _shifted(UNIPC_SIGMA_MAX, steps, shift)
-    timesteps = (sigmas[:-1] * TRAIN_TIMESTEPS).trunc()
-    # Truncation sees float64 sigmas, the official solver then works with float32 ones: 1 - sigma at the noisy end is
-    # so small (8e-5 at shift 12) that the rounding shows in log(1 - sigma).
-    return Schedule(sigmas.float().double(), timesteps)
+    return _official(_shifted(_falling(UNIPC_SIGMA_MAX, steps), shift))
+
+
+def dpmpp_schedule(steps: int, shift: float) -> Schedule:
+    """The official Wan schedule for dpm++: starts at exactly 1, whole-number timesteps."""
+    return _official(_shifted(_falling_as_numpy(steps), shift))
 
 
 def euler_schedule(steps: int, shift: float) -> Schedule:
     """Starts at exactly 1; timesteps are 1000 * sigma, not truncated."""
-    sigmas = _shifted(1.0, steps, shift)
+    sigmas = _shifted(_falling(1.0, steps), shift)
     return Schedule(sigmas, sigmas[:-1] * TRAIN_TIMESTEPS)
 
 
-SCHEDULES: dict[str, Callable[[int, float], Schedule]] = {"unipc": unipc_schedule, "euler": euler_schedule}
+SCHEDULES: dict[str, Callable[[int, float], Schedule]] = {
+    "unipc": unipc_schedule,
+    "dpm++": dpmpp_schedule,
+    "euler": euler_schedule,
+}
 
 
 def validate_steps(steps: int) -> int:
@@ -79,7 +85,25 @@ def validate_shift(shift: float) -> float:
     return value
 
 
-def _shifted(sigma_max: float, steps: int, shift: float) -> torch.Tensor:
-    base = torch.linspace(sigma_max, 0.0, validate_steps(steps) + 1, dtype=torch.float64, device="cpu")
+def _official(sigmas: torch.Tensor) -> Schedule:
+    timesteps = (sigmas[:-1] * TRAIN_TIMESTEPS).trunc()
+    # Truncation sees float64 sigmas, the official solver then works with float32 ones: 1 - sigma at the noisy end is
+    # so small (8e-5 at shift 12) that the rounding shows in log(1 - sigma).
+    return Schedule(sigmas.float().double(), timesteps)
+
+
+def _falling(sigma_max: float, steps: int) -> torch.Tensor:
+    return torch.linspace(sigma_max, 0.0, validate_steps(steps) + 1, dtype=torch.float64, device="cpu")
+
+
+def _falling_as_numpy(steps: int) -> torch.Tensor:
+    """1 to 0, rounded as numpy's linspace rounds: at whole numbers the last bit decides what a time truncates to."""
+    steps = validate_steps(steps)
+    base = torch.arange(steps + 1, dtype=torch.float64, device="cpu") * (-1.0 / steps) + 1.0
+    base[-1] = 0.0
+    return base
+
+
+def _shifted(base: torch.Tensor, shift: float) -> torch.Tensor:
     shift = validate_shift(shift)
     return (shift * base / (1 + (shift - 1) * base)).clamp(max=1.0)  # rounding may pass 1 by one bit

@@ -6,14 +6,19 @@ predictions (data prediction form):
 
     x_t = (sigma_t / sigma_s) * x_s + alpha_t * (1 - exp(-h)) * (x0_s + correction)
 
-Source: UniPC, Zhao et al. 2023, arXiv 2302.04867 (B2(h) = exp(h) - 1, data prediction). The order rules are
-the defaults of Wan2.2's wan/utils/fm_solvers_unipc.py: order 2, first order in the first and in the last step.
+Sources: UniPC, Zhao et al. 2023, arXiv 2302.04867 (B2(h) = exp(h) - 1, data prediction), and DPM-Solver++(2M), Lu et
+al. 2022, arXiv 2211.01095 (midpoint). The order rules are the defaults of Wan2.2's wan/utils/fm_solvers_unipc.py and
+fm_solvers.py: order 2, first order in the first and in the last step.
+
+A solver is a generator: it yields (x, timestep) where it wants the model's velocity, is sent that, and returns the x at
+sigmas[-1]. So a run can stop between two evaluations, while one expert leaves and another enters, and keep its history.
+`integrate` runs one from end to end.
 
 Coefficients are Python floats (float64). Tensor arithmetic stays on x's device, in float32, or float64 for a float64 x.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import torch
 
@@ -21,55 +26,84 @@ from .schedules import Schedule
 
 Velocity = Callable[[torch.Tensor, float], torch.Tensor]  # (x, timestep in [0, 1000]) -> v, guidance already applied
 StepCallback = Callable[[int, torch.Tensor, torch.Tensor], object]  # (step_index, x, denoised), both read-only
+Run = Generator[tuple[torch.Tensor, float], torch.Tensor, torch.Tensor]  # yields (x, timestep), is sent v, returns x
+Solver = Callable[[torch.Tensor, Schedule, StepCallback | None], Run]
 
 
-def euler(
-    velocity: Velocity, x: torch.Tensor, schedule: Schedule, callback: StepCallback | None = None
+def integrate(
+    solver: Solver, velocity: Velocity, x: torch.Tensor, schedule: Schedule, callback: StepCallback | None = None
 ) -> torch.Tensor:
-    """x at sigmas[0] -> x at sigmas[-1], same shape, float32 (float64 stays). First order, one evaluation per step.
+    """x at sigmas[0] -> x at sigmas[-1], same shape, float32 (float64 stays).
 
     An exception from `velocity` or `callback` (an interrupt) passes through untouched; `x` is never written to.
     """
+    run = solver(x, schedule, callback)
+    request = next(run)
+    while True:
+        try:
+            request = run.send(velocity(*request))
+        except StopIteration as end:
+            return end.value
+
+
+def euler(x: torch.Tensor, schedule: Schedule, callback: StepCallback | None = None) -> Run:
+    """First order, one evaluation per step."""
     sigmas, timesteps = schedule.sigmas.tolist(), schedule.timesteps.tolist()
     x = _at_least_float32(x)
     for i, timestep in enumerate(timesteps):
-        v = velocity(x, timestep).to(x)
+        v = (yield x, timestep).to(x)
         if callback is not None:
             callback(i, x, x - sigmas[i] * v)
         x = x + (sigmas[i + 1] - sigmas[i]) * v
     return x
 
 
-def unipc(
-    velocity: Velocity, x: torch.Tensor, schedule: Schedule, callback: StepCallback | None = None
-) -> torch.Tensor:
-    """x at sigmas[0] -> x at sigmas[-1], same shape, float32 (float64 stays). Second order, one evaluation per step.
+def unipc(x: torch.Tensor, schedule: Schedule, callback: StepCallback | None = None) -> Run:
+    """Second order, one evaluation per step.
 
     Each evaluation first corrects the x it was made at (UniC), then predicts the next (UniP); `callback` gets the
     corrected x.
-    An exception from `velocity` or `callback` (an interrupt) passes through untouched; `x` is never written to.
     """
     sigmas, timesteps = schedule.sigmas.tolist(), schedule.timesteps.tolist()
     x = _at_least_float32(x)
     history: list[torch.Tensor] = []  # x0 predictions of earlier steps, newest first, two at most
     start, order = x, 0  # the corrected x the last step began with, and its order
     for i, timestep in enumerate(timesteps):
-        denoised = x - sigmas[i] * velocity(x, timestep).to(x)
+        denoised = x - sigmas[i] * (yield x, timestep).to(x)
         if i > 0:
-            x = _unipc_update(start, sigmas[: i + 1], history[:order], arrived=denoised)
+            x = _update(start, sigmas[: i + 1], history[:order], arrived=denoised)
         if callback is not None:
             callback(i, x, denoised)
         history = [denoised, *history[:1]]
-        order = min(2, i + 1, len(timesteps) - i)
+        order = _order(i, len(timesteps))
         start = x
-        x = _unipc_update(start, sigmas[: i + 2], history[:order])
+        x = _update(start, sigmas[: i + 2], history[:order])
     return x
 
 
-SOLVERS: dict[str, Callable[..., torch.Tensor]] = {"unipc": unipc, "euler": euler}
+def dpmpp(x: torch.Tensor, schedule: Schedule, callback: StepCallback | None = None) -> Run:
+    """DPM-Solver++(2M), second order, one evaluation per step: UniP without the correction."""
+    sigmas, timesteps = schedule.sigmas.tolist(), schedule.timesteps.tolist()
+    x = _at_least_float32(x)
+    history: list[torch.Tensor] = []  # x0 predictions, newest first, two at most
+    for i, timestep in enumerate(timesteps):
+        denoised = x - sigmas[i] * (yield x, timestep).to(x)
+        if callback is not None:
+            callback(i, x, denoised)
+        history = [denoised, *history[:1]]
+        x = _update(x, sigmas[: i + 2], history[: _order(i, len(timesteps))])
+    return x
 
 
-def _unipc_update(
+SOLVERS: dict[str, Solver] = {"unipc": unipc, "dpm++": dpmpp, "euler": euler}
+
+
+def _order(step: int, steps: int) -> int:
+    """2, but 1 in the first step, which has no history, and in the last, which lands on sigma 0."""
+    return min(2, step + 1, steps - step)
+
+
+def _update(
     x: torch.Tensor, sigmas: list[float], history: list[torch.Tensor], arrived: torch.Tensor | None = None
 ) -> torch.Tensor:
     """One step from sigmas[-2] to sigmas[-1]; order = len(history). Predicts, or corrects when `arrived` is given.
@@ -91,7 +125,10 @@ def _unipc_update(
 
 
 def _predictor_weights(w: float) -> tuple[float, float]:
-    """UniP: weights of (x0_before - x0_s) and of (x0_t - x0_s). Order 2 takes rho = 1/2, as the paper does."""
+    """UniP: weights of (x0_before - x0_s) and of (x0_t - x0_s). Order 2 takes rho = 1/2, as the paper does.
+
+    DPM-Solver++(2M) has the same ones: with r = (lambda_s - lambda_before) / h it adds (x0_s - x0_before) / (2 * r).
+    """
     return 0.5 * w, 0.0
 
 

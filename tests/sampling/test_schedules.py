@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wan_gguf.sampling.schedules import SCHEDULES, Schedule, euler_schedule, unipc_schedule
+from wan_gguf.sampling.schedules import SCHEDULES, Schedule, dpmpp_schedule, euler_schedule, unipc_schedule
 from wan_gguf.sampling.solvers import SOLVERS
 
 
@@ -17,14 +17,46 @@ def official_unipc(steps, shift):
     return np.append(sigmas, 0.0).astype(np.float32), (sigmas * 1000).astype(np.int64)
 
 
-@pytest.mark.parametrize(
-    ("steps", "shift", "boundary", "high"),
-    [(40, 12.0, 0.875, 26), (40, 5.0, 0.900, 15)],  # T2V-A14B, I2V-A14B
-)
-def test_official_expert_split(steps, shift, boundary, high):
-    timesteps = unipc_schedule(steps, shift).timesteps
-    assert int((timesteps >= 1000 * boundary).sum()) == high
-    assert len(timesteps) - high == steps - high
+def official_dpmpp(steps, shift):
+    """get_sampling_sigmas of the official fm_solvers.py, and what set_timesteps makes of it."""
+    base = np.linspace(1, 0, steps + 1)[:steps]
+    sigmas = shift * base / (1 + (shift - 1) * base)
+    return np.append(sigmas, 0.0).astype(np.float32), (sigmas * 1000).astype(np.int64)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 200), st.sampled_from([1.0, 3.0, 5.0, 8.0, 12.0, 16.0]) | st.floats(0.05, 50))
+def test_dpmpp_equals_the_official_evaluation(steps, shift):
+    sigmas, timesteps = official_dpmpp(steps, shift)
+    schedule = dpmpp_schedule(steps, shift)
+    np.testing.assert_array_equal(schedule.sigmas.numpy(), np.minimum(sigmas, 1).astype(np.float64))
+    assert schedule.timesteps.tolist() == np.minimum(timesteps, 1000).tolist()
+
+
+def test_dpmpp_truncates_whole_numbers_as_the_official_code_does():
+    """At shift 1 all times are whole numbers where 1000 is a multiple of steps: the last bit of the grid decides."""
+    for steps in range(1, 1001):
+        assert dpmpp_schedule(steps, 1.0).timesteps.tolist() == official_dpmpp(steps, 1.0)[1].tolist()
+
+
+def test_dpmpp_starts_at_exactly_one():
+    schedule = dpmpp_schedule(40, 12.0)
+    assert schedule.sigmas[0].item() == 1.0
+    assert schedule.timesteps[:2].tolist() == [1000.0, 997.0]  # 12 * 0.975 / (1 + 11 * 0.975) * 1000 = 997.868
+    assert schedule.sigmas[-1].item() == 0.0
+
+
+@pytest.mark.parametrize(("steps", "shift"), [(40, 12.0), (40, 5.0), (50, 5.0), (50, 3.0), (4, 5.0)])
+def test_unipc_has_the_sigmas_of_diffusers_flow_schedule(steps, shift):
+    """Their DPM-Solver's grid with use_flow_sigmas, 0.999 to 0, is the one that the official code gives unipc."""
+    diffusers = pytest.importorskip("diffusers", reason="a development dependency")
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
+    scheduler.set_timesteps(steps)
+    schedule = unipc_schedule(steps, shift)
+    assert (scheduler.sigmas.double() - schedule.sigmas).abs().max() < 1e-6
+    assert scheduler.timesteps.tolist() == schedule.timesteps.tolist()
 
 
 def test_official_start_by_hand():

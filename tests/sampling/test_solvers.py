@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from wan_gguf.sampling.noise import seed_noise
-from wan_gguf.sampling.schedules import SCHEDULES, UNIPC_SIGMA_MAX, Schedule, euler_schedule, unipc_schedule
-from wan_gguf.sampling.solvers import SOLVERS, euler, unipc
-
-SHAPE = (1, 4, 3, 5, 5)
-
-
-def bent_velocity(x, timestep):
-    """A velocity field that is smooth, nonlinear, and different everywhere in x and time."""
-    t = timestep / 1000
-    return torch.sin(1.3 * x + 2 * t) + 0.4 * x * math.cos(3 * t) - 0.2 * torch.tanh(x.flip(-1))
+from wan_gguf.sampling.schedules import (
+    SCHEDULES,
+    UNIPC_SIGMA_MAX,
+    Schedule,
+    euler_schedule,
+    unipc_schedule,
+)
+from wan_gguf.sampling.solvers import SOLVERS, dpmpp, euler, integrate, unipc
+from wan_gguf.tests.sampling.fields import SHAPE, bent_velocity
 
 
 def reference_unipc(velocity, x, sigmas, timesteps):
@@ -60,8 +59,9 @@ def reference_unipc(velocity, x, sigmas, timesteps):
 def test_unipc_equals_the_float64_reference(steps, shift):
     schedule, x = unipc_schedule(steps, shift), seed_noise(SHAPE, 5)
     expected = reference_unipc(bent_velocity, x.double(), schedule.sigmas.tolist(), schedule.timesteps.tolist())
-    assert (unipc(bent_velocity, x.double(), schedule) - expected).abs().max() < 1e-11
-    assert (unipc(bent_velocity, x, schedule) - expected).abs().max() < 3e-5  # float32: 40 steps of a field of size 3
+    assert (integrate(unipc, bent_velocity, x.double(), schedule) - expected).abs().max() < 1e-11
+    single = integrate(unipc, bent_velocity, x, schedule)
+    assert (single - expected).abs().max() < 3e-5  # float32: 40 steps of a field of size 3
 
 
 def diffusers_unipc(shift):
@@ -83,7 +83,7 @@ def test_unipc_equals_diffusers_on_the_official_schedule(steps, shift):
     x = theirs = seed_noise(SHAPE, 9).double()
     for timestep in scheduler.timesteps:
         theirs = scheduler.step(bent_velocity(theirs, timestep.item()), timestep, theirs).prev_sample
-    difference = (unipc(bent_velocity, x, schedule) - theirs).abs().max() / theirs.abs().max()
+    difference = (integrate(unipc, bent_velocity, x, schedule) - theirs).abs().max() / theirs.abs().max()
     assert difference < 1e-6  # their coefficients are float32, ours float64
 
 
@@ -95,7 +95,7 @@ def test_unipc_equals_diffusers_on_its_own_schedule(steps, shift):
     x = theirs = seed_noise(SHAPE, 10).double()
     for timestep in scheduler.timesteps:
         theirs = scheduler.step(bent_velocity(theirs, timestep.item()), timestep, theirs).prev_sample
-    assert (unipc(bent_velocity, x, schedule) - theirs).abs().max() / theirs.abs().max() < 1e-6
+    assert (integrate(unipc, bent_velocity, x, schedule) - theirs).abs().max() / theirs.abs().max() < 1e-6
 
 
 def gaussian_flow(mean=0.3, deviation=0.6):
@@ -125,7 +125,7 @@ def order(found):
     return math.log2(found[0] / found[-1]) / (len(found) - 1)
 
 
-def test_unipc_converges_with_a_higher_order_than_euler():
+def test_each_solver_converges_with_its_order():
     """Between two fixed sigmas, read off before the last step, which is of first order by design."""
     velocity, flow = gaussian_flow()
     x = seed_noise(SHAPE, 1).double()
@@ -135,11 +135,14 @@ def test_unipc_converges_with_a_higher_order_than_euler():
         xs = []
         sigmas = torch.linspace(0.95, 0.05, steps + 1, dtype=torch.float64)
         schedule = exact_times(torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)]))
-        solver(velocity, x, schedule, lambda i, x_i, denoised: xs.append(x_i))
+        integrate(solver, velocity, x, schedule, lambda i, x_i, denoised: xs.append(x_i))
         return (xs[-1] - exact).abs().max().item()
 
-    euler_errors, unipc_errors = ([error(solver, steps) for steps in (40, 80, 160, 320)] for solver in (euler, unipc))
+    euler_errors, dpmpp_errors, unipc_errors = (
+        [error(solver, steps) for steps in (40, 80, 160, 320)] for solver in (euler, dpmpp, unipc)
+    )
     assert 0.95 < order(euler_errors) < 1.05
+    assert 1.9 < order(dpmpp_errors) < 2.1
     assert 2.8 < order(unipc_errors) < 3.2  # the corrector adds one order to the predictor's two
     assert unipc_errors[-1] < euler_errors[-1] / 1000
 
@@ -151,11 +154,12 @@ def test_whole_runs_reach_the_exact_solution(name):
     for steps in (20, 80, 320, 1280):
         schedule = exact_times(SCHEDULES[name](steps, 5.0).sigmas)
         exact = flow(x, schedule.sigmas[0].item(), 0.0)
-        found.append((SOLVERS[name](velocity, x, schedule) - exact).abs().max().item())
-    # measured 0.35, 0.09, 0.024, 0.0060 (euler) and 0.15, 0.0080, 0.00090, 0.00006 (unipc)
+        found.append((integrate(SOLVERS[name], velocity, x, schedule) - exact).abs().max().item())
+    # measured 0.35, 0.09, 0.024, 0.0060 (euler), 0.16, 0.016, 0.0028, 0.00027 (dpm++) and 0.15, 0.0080, 0.00090,
+    # 0.00006 (unipc)
     assert found == sorted(found, reverse=True)
-    assert found[0] < {"euler": 0.5, "unipc": 0.25}[name]
-    assert found[-1] < {"euler": 9e-3, "unipc": 9e-5}[name]
+    assert found[0] < {"euler": 0.5, "dpm++": 0.25, "unipc": 0.25}[name]
+    assert found[-1] < {"euler": 9e-3, "dpm++": 4e-4, "unipc": 9e-5}[name]
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -163,7 +167,9 @@ def test_whole_runs_reach_the_exact_solution(name):
 def test_the_last_step_lands_on_the_last_prediction(name, steps):
     seen = []
     schedule = SCHEDULES[name](steps, 5.0)
-    result = SOLVERS[name](bent_velocity, seed_noise(SHAPE, 2), schedule, lambda i, x, denoised: seen.append(denoised))
+    result = integrate(
+        SOLVERS[name], bent_velocity, seed_noise(SHAPE, 2), schedule, lambda i, x, denoised: seen.append(denoised)
+    )
     assert len(seen) == steps
     torch.testing.assert_close(result, seen[-1], rtol=0, atol=2e-6)
 
@@ -179,7 +185,7 @@ def test_a_constant_prediction_is_returned_exactly_along_a_straight_line(name):
         sigma, start = schedule.sigmas[i], schedule.sigmas[0]
         on_line.append(torch.allclose(x_i, target + (x - target) * sigma / start, rtol=0, atol=1e-12))
 
-    result = SOLVERS[name](lambda x_i, t: (x_i - target) * 1000 / t, x, schedule, callback)
+    result = integrate(SOLVERS[name], lambda x_i, t: (x_i - target) * 1000 / t, x, schedule, callback)
     assert on_line == [True] * 12
     assert torch.allclose(result, target, rtol=0, atol=1e-12)
 
@@ -187,16 +193,16 @@ def test_a_constant_prediction_is_returned_exactly_along_a_straight_line(name):
 def test_unipc_runs_from_pure_noise():
     """sigma 1 has log(alpha / sigma) = -inf: the coefficients take their limits instead of becoming nan."""
     schedule, x = euler_schedule(12, 5.0), seed_noise(SHAPE, 4).double()
-    result, distances = unipc(bent_velocity, x, schedule), []
+    result, distances = integrate(unipc, bent_velocity, x, schedule), []
     for gap in (1e-3, 1e-6, 1e-9, 1e-12, 1e-15):
         sigmas = schedule.sigmas.clone()
         sigmas[0] -= gap
-        near = unipc(bent_velocity, x, Schedule(sigmas, schedule.timesteps))
+        near = integrate(unipc, bent_velocity, x, Schedule(sigmas, schedule.timesteps))
         distances.append((result - near).abs().max().item())
     # the limit is approached as slowly as 1 / log(gap) goes to 0
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < distances[0] / 3
-    assert torch.isfinite(unipc(bent_velocity, x, euler_schedule(2, 5.0))).all()
+    assert torch.isfinite(integrate(unipc, bent_velocity, x, euler_schedule(2, 5.0))).all()
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -209,7 +215,7 @@ def test_the_model_is_told_the_schedules_times_once_each(name):
         return -x
 
     schedule = SCHEDULES[name](7, 3.0)
-    SOLVERS[name](velocity, seed_noise(SHAPE, 0), schedule)
+    integrate(SOLVERS[name], velocity, seed_noise(SHAPE, 0), schedule)
     assert times == schedule.timesteps.tolist()
 
 
@@ -232,8 +238,12 @@ def test_an_interrupt_passes_through_untouched(name, source):
         return -x
 
     with pytest.raises(Interrupted) as caught:
-        SOLVERS[name](
-            velocity, seed_noise(SHAPE, 0), SCHEDULES[name](8, 5.0), interrupt if source == "callback" else None
+        integrate(
+            SOLVERS[name],
+            velocity,
+            seed_noise(SHAPE, 0),
+            SCHEDULES[name](8, 5.0),
+            interrupt if source == "callback" else None,
         )
     assert caught.value is stop
     assert len(calls) == 3
@@ -243,9 +253,9 @@ def test_an_interrupt_passes_through_untouched(name, source):
 def test_callback_gets_steps_in_order_and_changes_nothing(name):
     x, schedule = seed_noise(SHAPE, 6), SCHEDULES[name](9, 5.0)
     before, steps = x.clone(), []
-    with_callback = SOLVERS[name](bent_velocity, x, schedule, lambda i, x_i, denoised: steps.append(i))
+    with_callback = integrate(SOLVERS[name], bent_velocity, x, schedule, lambda i, x_i, denoised: steps.append(i))
     assert steps == list(range(9))
-    assert torch.equal(with_callback, SOLVERS[name](bent_velocity, x, schedule))
+    assert torch.equal(with_callback, integrate(SOLVERS[name], bent_velocity, x, schedule))
     assert torch.equal(x, before)
 
 
@@ -259,12 +269,12 @@ def test_half_models_are_integrated_in_float32(name, dtype):
         return bent_velocity(x, timestep).to(dtype)
 
     x, schedule = seed_noise(SHAPE, 8), SCHEDULES[name](10, 5.0)
-    result = SOLVERS[name](velocity, x.to(dtype), schedule)
+    result = integrate(SOLVERS[name], velocity, x.to(dtype), schedule)
     assert seen == {torch.float32}
     assert result.dtype == torch.float32
     # the rounding of x and of each v, relative eps / 2, times a growth of the field below e**2
     bound = 20 * torch.finfo(dtype).eps * x.abs().max()
-    assert (result - SOLVERS[name](bent_velocity, x, schedule)).abs().max() < bound
+    assert (result - integrate(SOLVERS[name], bent_velocity, x, schedule)).abs().max() < bound
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -275,7 +285,7 @@ def test_bit_equal_on_repeat_and_for_1_and_2_threads(name):
     try:
         for count in (1, 2, 2, 1):
             torch.set_num_threads(count)
-            runs.append(SOLVERS[name](bent_velocity, x, schedule))
+            runs.append(integrate(SOLVERS[name], bent_velocity, x, schedule))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(run, runs[0]) for run in runs[1:])
@@ -284,9 +294,9 @@ def test_bit_equal_on_repeat_and_for_1_and_2_threads(name):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_batch_items_do_not_influence_each_other(name):
     x, schedule = seed_noise((3, *SHAPE[1:]), 12), SCHEDULES[name](6, 5.0)
-    whole = SOLVERS[name](bent_velocity, x, schedule)
+    whole = integrate(SOLVERS[name], bent_velocity, x, schedule)
     for i in range(3):
-        assert torch.equal(whole[i : i + 1], SOLVERS[name](bent_velocity, x[i : i + 1], schedule))
+        assert torch.equal(whole[i : i + 1], integrate(SOLVERS[name], bent_velocity, x[i : i + 1], schedule))
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -294,6 +304,6 @@ def test_values_on_a_gpu_are_close_to_the_cpus(name):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     x, schedule = seed_noise(SHAPE, 13), SCHEDULES[name](40, 5.0)
-    result = SOLVERS[name](bent_velocity, x.cuda(), schedule)
+    result = integrate(SOLVERS[name], bent_velocity, x.cuda(), schedule)
     assert result.is_cuda
-    assert (result.cpu() - SOLVERS[name](bent_velocity, x, schedule)).abs().max() < 1e-4
+    assert (result.cpu() - integrate(SOLVERS[name], bent_velocity, x, schedule)).abs().max() < 1e-4
