@@ -10,6 +10,7 @@ from wan_gguf.nodes.extension import discover_nodes
 
 HOST_NODES = {  # type -> the host's module
     "VAELoader": "nodes",
+    "LoadImage": "nodes",
     "SaveImage": "nodes",
     "CreateVideo": "comfy_extras.nodes_video",
     "SaveVideo": "comfy_extras.nodes_video",
@@ -22,8 +23,26 @@ API_IDS = dict(
         start=1,
     )
 )
-EXAMPLES = ["wan_gguf_reference_text_to_video", "wan2_2_ti2v_5b_text_to_video"]
+REAL_MODELS = {  # name -> official settings: wan/configs of Wan2.2
+    "wan2_2_ti2v_5b_text_to_video": {
+        "width": 1280, "height": 704, "frames": 121, "fps": 24.0, "steps": 50, "cfg": 5.0, "shift": 5.0,
+    },
+    "wan2_2_ti2v_5b_image_to_video": {
+        "width": 1280, "height": 704, "frames": 121, "fps": 24.0, "steps": 50, "cfg": 5.0, "shift": 5.0,
+        "size_mode": "image aspect ratio",
+    },
+    "wan2_2_t2v_a14b_text_to_video": {
+        "width": 832, "height": 480, "frames": 81, "fps": 16.0, "steps": 40, "cfg": 4.0, "cfg_low_noise": 3.0,
+        "shift": 12.0, "boundary": 0.875,
+    },
+    "wan2_2_i2v_a14b_image_to_video": {
+        "width": 832, "height": 480, "frames": 81, "fps": 16.0, "steps": 40, "cfg": 3.5, "cfg_low_noise": 3.5,
+        "shift": 5.0, "boundary": 0.9, "size_mode": "image aspect ratio",
+    },
+}  # fmt: skip
+EXAMPLES = ["wan_gguf_reference_text_to_video", *REAL_MODELS]
 FILES = {"model_name", "encoder_name", "vae_name"}
+UPLOADS = {"image"}  # files of the host's input folder
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +71,23 @@ def input_specs(cls: type) -> dict[str, tuple[str, dict]]:
 
 
 def widget_names(cls: type) -> list[str]:
-    """Names of the node's widgets in order, the one the frontend adds to a seed included."""
+    """Names of the node's widgets in order, those the frontend adds to a seed and to an image included."""
     names = []
     for name, (kind, options) in input_specs(cls).items():
         if kind in WIDGET_TYPES and not options.get("forceInput"):
-            names += [name, "control_after_generate"] if options.get("control_after_generate") else [name]
+            added = {"control_after_generate": "control_after_generate", "image_upload": "upload"}
+            names += [name, *(widget for option, widget in added.items() if options.get(option))]
     return names
 
 
 def fault(name: str, value, kind: str, options: dict) -> str | None:
     """Why the node would refuse the value, or None; file names are not judged."""
-    allowed = {"INT": int, "FLOAT": (int, float), "STRING": str, "COMBO": str, "COMFY_DYNAMICCOMBO_V3": str}[kind]
-    if not isinstance(value, allowed) or isinstance(value, bool):
+    numbers, texts = {"BOOLEAN": bool, "INT": int, "FLOAT": (int, float)}, (str,)
+    if not isinstance(value, numbers.get(kind, texts)) or (isinstance(value, bool) and kind != "BOOLEAN"):
         return f"{name}: {value!r} is not {kind}"
     if kind in ("INT", "FLOAT") and not options.get("min", value) <= value <= options.get("max", value):
         return f"{name}: {value} is out of range"
-    if name in FILES or kind not in ("COMBO", "COMFY_DYNAMICCOMBO_V3"):
+    if name in FILES | UPLOADS or kind not in ("COMBO", "COMFY_DYNAMICCOMBO_V3"):
         return None
     choices = [choice["key"] if isinstance(choice, dict) else choice for choice in options["options"]]
     return None if value in choices else f"{name}: {value!r} is not one of {choices}"
@@ -81,7 +101,8 @@ def to_api(workflow: dict, classes: dict[str, type]) -> dict:
         if node["type"] in NOTES:
             continue
         values = dict(zip(widget_names(classes[node["type"]]), node["widgets_values"], strict=True))
-        values.pop("control_after_generate", None)
+        for added in ("control_after_generate", "upload"):
+            values.pop(added, None)
         values |= {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot["link"] is not None}
         result[node["id"]] = {"class_type": node["type"], "inputs": values}
     return result
@@ -121,6 +142,7 @@ def test_slots_and_values_fit_the_nodes(root, classes, name):
         assert len(node["widgets_values"]) == len(names), node["type"]
         values = dict(zip(names, node["widgets_values"], strict=True))
         assert values.pop("control_after_generate", "fixed") in ("fixed", "increment", "decrement", "randomize")
+        assert values.pop("upload", "image") == "image"
         assert [found for key, value in values.items() if (found := fault(key, value, *specs[key]))] == []
         linked = [slot["name"] for slot in node["inputs"] if "widget" not in slot and slot["link"] is not None]
         required = set(cls.INPUT_TYPES()["required"]) - set(names)
@@ -182,16 +204,40 @@ def test_the_bundled_workflow_uses_the_reference_model(root):
     assert (inputs["width"], inputs["height"], inputs["frames"], inputs["fps"]) == (64, 64, 17, 16.0)
 
 
-def test_the_real_model_workflow_has_the_official_settings_and_links_to_its_files(root, classes):
-    workflow = load(root, EXAMPLES[1])
-    inputs = {key: value for node in to_api(workflow, classes).values() for key, value in node["inputs"].items()}
-    official = {"width": 1280, "height": 704, "frames": 121, "fps": 24.0, "steps": 50, "cfg": 5.0, "shift": 5.0}
-    assert {key: inputs[key] for key in official} == official
+@pytest.mark.parametrize("name", REAL_MODELS)
+def test_a_real_model_workflow_has_the_official_settings_and_links_to_its_files(root, classes, name):
+    workflow = load(root, name)
+    nodes = to_api(workflow, classes).values()
+    inputs = {key: value for node in nodes for key, value in node["inputs"].items()}
+    assert {key: inputs[key] for key in REAL_MODELS[name]} == REAL_MODELS[name]
     assert inputs["solver"] == "unipc"
     models = [model for node in workflow["nodes"] for model in node["properties"].get("models", [])]
-    assert {model["name"] for model in models} == {inputs[key] for key in FILES}
-    assert [model["directory"] for model in models] == ["diffusion_models", "text_encoders", "vae"]
+    chosen = [node["inputs"][key] for node in nodes for key in sorted(FILES & node["inputs"].keys())]
+    assert [model["name"] for model in models] == chosen
+    transformers = ["diffusion_models"] * (2 if "a14b" in name else 1)
+    assert [model["directory"] for model in models] == [*transformers, "text_encoders", "vae"]
     assert [model["url"].rsplit("/", 1)[1] for model in models] == [model["name"] for model in models]
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] in NOTES]
+    assert all(f"[{model['name']}]({model['url']})" in note for model in models for note in notes)
+
+
+@pytest.mark.parametrize("name", [name for name in REAL_MODELS if "a14b" in name])
+def test_the_experts_are_connected_in_the_right_order(root, classes, name):
+    graph = to_api(load(root, name), classes)
+    sampler = next(node["inputs"] for node in graph.values() if node["class_type"] == "WanGGUFSampler")
+    files = [graph[sampler[slot][0]]["inputs"]["model_name"] for slot in ("model", "low_noise_model")]
+    task = "I2V" if "i2v" in name else "T2V"
+    assert files == [f"Wan2.2-{task}-A14B-{noise}Noise-Q4_K_M.gguf" for noise in ("High", "Low")]
+
+
+@pytest.mark.parametrize("name", [name for name in REAL_MODELS if "image_to_video" in name])
+def test_the_sampler_takes_all_three_outputs_of_image_to_video(root, classes, name):
+    graph = to_api(load(root, name), classes)
+    sampler = next(node["inputs"] for node in graph.values() if node["class_type"] == "WanGGUFSampler")
+    sources = [
+        (graph[source]["class_type"], slot) for source, slot in map(sampler.get, ("positive", "negative", "latent"))
+    ]
+    assert sources == [("WanGGUFImageToVideo", slot) for slot in range(3)]
 
 
 @pytest.mark.parametrize(
