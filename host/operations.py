@@ -34,6 +34,10 @@ class PackedWeightMixin:
         self.packed = packed
         self._parameters["weight"] = torch.nn.Parameter(quantized(packed, dtype), requires_grad=False)
 
+    def release(self) -> None:
+        """Give back what was made on the device that the weight has left."""
+        self.kept_side_path = None
+
     def convert_weight(self, weight: torch.Tensor, inplace: bool = False, **kwargs: Any) -> torch.Tensor:
         """Called by the host before it patches a weight: the dense weight."""
         return weight.dequantize() if isinstance(weight, QuantizedTensor) else weight
@@ -150,11 +154,17 @@ class PackedOperations(comfy.ops.manual_cast):
             comfy.ops.uncast_bias_weight(self, weight, bias, stream)
             return y if beside is None else beside.add_to(y, x)
 
+        def release(self) -> None:
+            super().release()
+            if self.row_scale is not None:
+                self.row_scale = self.row_scale.to(self.packed.device)
+
         def _for_mode(self, packed: PackedWeight) -> PackedWeight:
             if self.mode == "exact":
                 return packed
-            if self.row_scale is None or self.row_scale.device != packed.device:
+            if self.row_scale is None:
                 self.row_scale = row_scales(packed)
+            self.row_scale = self.row_scale.to(packed.device)
             return replace(packed, row_scale=self.row_scale)
 
     class Embedding(PackedWeightMixin, comfy.ops.manual_cast.Embedding):

@@ -95,12 +95,12 @@ class _PackedPatches:
         return adopt(super().clone(*args, **kwargs))
 
     def unpatch_model(self, device_to: torch.device | None = None, unpatch_weights: bool = True) -> None:
-        """As the host's; the layers also give back what they made of their LoRAs."""
+        """As the host's; the layers also give back what they made of their weights and LoRAs."""
         super().unpatch_model(device_to, unpatch_weights)
         if unpatch_weights:
             for module in self.model.modules():
                 if isinstance(module, PackedWeightMixin):
-                    module.kept_side_path = None
+                    module.release()
 
     def pin_weight_to_device(self, key: str) -> None:
         """Mapped file pages are not pinned: the driver refuses them or copies them into locked memory."""
