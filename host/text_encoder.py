@@ -18,6 +18,7 @@ from comfy.supported_models_base import ClipTarget
 
 from ..loaders.umt5 import UMT5Checkpoint, load_umt5
 from .assign import assign_tensors
+from .lazy_encoder import LazyCLIP
 from .operations import PackedOperations
 from .patcher import adopt
 from .prompt_tokens import Span, weighted_tokens
@@ -25,6 +26,11 @@ from .prompt_tokens import Span, weighted_tokens
 # Small, and read 512 x 512 times per layer: kept dense.
 DENSE_SUFFIXES = ("relative_attention_bias.weight",)
 HOST_BUCKETS = 32  # fixed in the host's T5
+
+
+def open_text_encoder(path: str | Path) -> LazyCLIP:
+    """The encoder in `path` for a loader node: the same CLIP, loaded at its first use. Raises OSError."""
+    return LazyCLIP(path, load_text_encoder)
 
 
 def load_text_encoder(path: str | Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:

@@ -1,8 +1,8 @@
 """Wan GGUF Prompt: positive and negative prompt in English or Chinese, cleaned as in the official code, encoded."""
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
-from ..host.text_encoder import encode_prompt
+from ..host.cached_encoding import encode_cached
 from ..text.clean import clean_prompt
 from ..text.language import detect_language
 from ..text.negative import NEGATIVE_POLICIES, resolve_negative
@@ -59,19 +59,21 @@ class WanGGUFPrompt(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, clip, positive: str, negative: str, default_negative: str) -> io.NodeOutput:
+    def execute(cls, clip, positive: str, negative: str, default_negative: str, cache: bool = True) -> io.NodeOutput:
         refuse_wrong_vae(cls.hidden)
         positive_spans = _positive_spans(positive)
         language = detect_language(positive)
         negative_text = resolve_negative(negative, positive, default_negative)
         negative_spans = _spans("negative", negative_text)
-        shown = f"{LANGUAGE_NAMES[language]} ({language})\n- {negative_text}"
-        return io.NodeOutput(
-            encode_prompt(clip, positive_spans),
-            encode_prompt(clip, negative_spans),
-            language,
-            ui=ui.PreviewText(shown),
-        )
+        encoded = {
+            name: encode_cached(clip, spans, name, cache)
+            for name, spans in (("positive", positive_spans), ("negative", negative_spans))
+        }
+        shown = {
+            "text": (f"{LANGUAGE_NAMES[language]} ({language})\n- {negative_text}",),
+            "cache": tuple(f"{name}: {state}" for name, (_, state) in encoded.items()),
+        }
+        return io.NodeOutput(encoded["positive"][0], encoded["negative"][0], language, ui=shown)
 
 
 def _inputs() -> list[io.Input]:
@@ -106,6 +108,14 @@ def _inputs() -> list[io.Input]:
             display_name="default negative",
             tooltip="Used while the negative prompt is empty: the official negative prompt in the language of "
             "the positive one, the official Chinese one, its English translation, or none.",
+        ),
+        io.Boolean.Input(
+            "cache",
+            default=True,
+            optional=True,
+            display_name="cache",
+            tooltip="Keeps encoded prompts on disk, up to 1 GiB, so that a repeated prompt does not load the text "
+            "encoder; the result is the same, bit for bit. After a run the node shows hit or miss.",
         ),
     ]
 

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..host.paths import list_models, model_path
-from ..host.text_encoder import load_text_encoder
+from ..host.text_encoder import open_text_encoder
 from .category import CATEGORY
 from .graph import refuse_wrong_vae
 from .model_files import file_version, refuse_file
@@ -21,7 +21,8 @@ class WanGGUFTextEncoderLoader(io.ComfyNode):
             display_name="Wan GGUF Text Encoder Loader",
             category=CATEGORY,
             description="Loads the UMT5 text encoder of Wan from a GGUF or safetensors file. The tokenizer is inside "
-            "the file, so nothing else is needed. UMT5 reads English and Chinese.",
+            "the file, so nothing else is needed. UMT5 reads English and Chinese. The file is loaded when a prompt "
+            "has to be encoded, not before.",
             search_aliases=["clip loader gguf", "umt5 loader", "load clip", "加载CLIP", "文本编码器"],
             inputs=[
                 io.Combo.Input(
@@ -55,7 +56,10 @@ class WanGGUFTextEncoderLoader(io.ComfyNode):
     @classmethod
     def execute(cls, encoder_name: str) -> io.NodeOutput:
         refuse_wrong_vae(cls.hidden)
-        return io.NodeOutput(load_text_encoder(model_path(FOLDER_KEY, encoder_name)))
+        fault = refuse_file(FOLDER_KEY, encoder_name, "umt5")
+        if fault:  # a linked name was not validated, and the file is not loaded before its first use
+            raise ValueError(f"encoder_name: {fault}")
+        return io.NodeOutput(open_text_encoder(model_path(FOLDER_KEY, encoder_name)))
 
 
 NODES = [WanGGUFTextEncoderLoader]

@@ -1,28 +1,37 @@
 /**
- * Shows the detected language at the bottom of 'Wan GGUF Prompt' after a run.
+ * Shows the detected language, and what the embedding cache did, at the bottom of 'Wan GGUF Prompt' after a run.
  *
- * The node returns it as a text preview; frontend 1.47 displays such previews for its own 'Preview as Text' only. This file can
- * go when the frontend displays them for every node.
+ * The node returns them as texts; frontend 1.47 displays texts for its own 'Preview as Text' only. This file can go when the
+ * frontend displays them for every node.
  */
 import { app } from "../../../scripts/app.js";
 
 const NODE_ID = "WanGGUFPrompt";
-const WIDGET = "wan_gguf_language";
 
-/** The node's result is "<language>\n- <negative prompt in use>": the first line is shown, all of it in the tooltip. */
-function showLanguage(node, output) {
-  const text = output?.text?.[0];
-  if (!text) return;
-  let widget = node.widgets?.find(({ name }) => name === WIDGET);
+/** A read-only field, made at the first call; `labelled` is the output or input whose translated name it bears. */
+function showField(node, name, labelled, value, tooltip) {
+  let widget = node.widgets?.find((found) => found.name === name);
   if (!widget) {
     const options = { serialize: false, read_only: true }; // not sent with the prompt
-    widget = node.addWidget("text", WIDGET, "", () => (widget.value = widget.shown), options); // an edit is taken back
+    widget = node.addWidget("text", name, "", () => (widget.value = widget.shown), options); // an edit is taken back
     widget.serialize = false; // not saved with the workflow, whose values go by position
-    const slot = node.outputs?.find(({ name }) => name === "language");
-    widget.label = slot?.label ?? slot?.localized_name ?? "language"; // translated like the output
+    widget.label = labelled?.label ?? labelled?.localized_name ?? labelled?.name;
   }
-  widget.value = widget.shown = text.split("\n", 1)[0];
-  widget.tooltip = text;
+  widget.value = widget.shown = value;
+  widget.tooltip = tooltip;
+}
+
+/** The node's result is text "<language>\n- <negative prompt in use>" and cache "positive: <state>", "negative: <state>". */
+function showResult(node, output) {
+  const text = output?.text?.[0];
+  if (!text) return;
+  const language = node.outputs?.find(({ name }) => name === "language");
+  showField(node, "wan_gguf_language", language, text.split("\n", 1)[0], text);
+  const states = output.cache;
+  if (states) {
+    const cache = node.widgets?.find(({ name }) => name === "cache");
+    showField(node, "wan_gguf_cache", cache, states.join(" · "), states.join("\n"));
+  }
   node.setDirtyCanvas?.(true, true);
 }
 
@@ -34,7 +43,7 @@ app.registerExtension({
     const onExecuted = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (output) {
       onExecuted?.apply(this, [output]);
-      showLanguage(this, output);
+      showResult(this, output);
     };
   },
 
@@ -42,7 +51,7 @@ app.registerExtension({
   onNodeOutputsUpdated(nodeOutputs) {
     for (const [id, output] of Object.entries(nodeOutputs)) {
       const node = app.graph?.getNodeById(id);
-      if (node?.type === NODE_ID) showLanguage(node, output);
+      if (node?.type === NODE_ID) showResult(node, output);
     }
   },
 });
