@@ -17,8 +17,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..loaders.identify import WrongModelError, describe_other
+from ..loaders.lora_names import DOWN, UP, family, spellings, split_name
 from ..loaders.safetensors_file import SafetensorsError, read_header
-from .lora_names import DOWN, UP, family, spellings, split_name
 from .models import ATTACHMENT
 
 FOLDER_KEY = "loras"

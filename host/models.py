@@ -10,7 +10,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.supported_models_base import BASE
 
-from ..loaders.wan import WanCheckpoint, WrongModelError, load_wan
+from ..loaders.identify import WrongModelError
+from ..loaders.wan import WanCheckpoint, load_wan
 from ..ops.explain import typical_linear
 from ..ops.native import has_native_bf16
 from .assign import assign_tensors

@@ -6,16 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .gguf import GGUFError, open_gguf
-from .identify import Shapes, WrongModelError, describe_other, identify
-from .restore import recorded_shapes
-from .safetensors_file import SafetensorsError, read_header
+from .fit import recorded_shapes
+from .gguf import GGUFError, read_gguf_header
+from .identify import Shapes, WrongModelError, describe_other, identify, other_model
+from .safetensors_header import SafetensorsError, read_header
 from .sniff import is_safetensors, sniff
-from .umt5 import SPIECE_KEY, check_dtypes, has_tokenizer, umt5_layout
-from .wan import wan_layout
+from .umt5_config import SPIECE_KEY, check_dtypes, has_tokenizer, umt5_layout
+from .wan_layout import wan_layout
 
 _WAN_TASKS = {(16, 16): "T2V", (36, 16): "I2V", (48, 48): "TI2V"}  # by input and output channels
 _UNQUANTISED = ("F32", "F16", "BF16")
+_VAE_AS_GGUF = ("a Wan VAE as GGUF", "use its safetensors version in the Load VAE node")
+_WAN_AS_SAFETENSORS = (
+    "a Wan transformer as safetensors",
+    "load it with the host's 'Load Diffusion Model' node, or use the same model as GGUF",
+)
 _VAE_LATENT = "decoder.conv1.weight"  # (features, latent channels, 3, 3, 3)
 
 
@@ -24,6 +29,7 @@ class ModelFile:
     """`kind` is "wan", "umt5", "vae" or "unknown"; `summary` one line for a person.
 
     `problem` is None for a usable file, else what is wrong and what to do. `latent_channels` is 0 where there are none.
+    `other` is set for an undamaged file of another kind: what it is, as in "a Flux model", and what to do with it.
     """
 
     path: Path
@@ -32,6 +38,7 @@ class ModelFile:
     problem: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     latent_channels: int = 0
+    other: tuple[str, str] | None = None
 
 
 def describe(path: str | Path) -> ModelFile:
@@ -67,25 +74,28 @@ def _unknown(path: Path, problem: str) -> ModelFile:
     return ModelFile(path, "unknown", problem, problem)
 
 
+def _other(path: Path, shapes: Shapes, found: tuple[str, str] | None = None) -> ModelFile:
+    """A file of another kind: `found`, or what its names tell."""
+    found = found or other_model(shapes)
+    problem = f"{path.name}: is {'; '.join(found) if found else describe_other(shapes)}"
+    return ModelFile(path, "unknown", problem, problem, other=found)
+
+
 def _gguf(path: Path) -> ModelFile:
-    with open_gguf(path) as file:
-        types: Counter[str] = Counter()
-        for name, info in file.tensors.items():
-            types[info.format.name] += info.nbytes * (name != SPIECE_KEY)
-        kind = identify(file.tensors)
-        if kind == "wan":
-            return _wan(path, wan_layout(file)[0], _type_names(types))
-        shapes = recorded_shapes(file)
-        if kind == "umt5":
-            problem = None
-            if not has_tokenizer(file):
-                problem = f"{path.name}: has no tokenizer (tokenizer.ggml.tokens is missing); use a file with one"
-            return _umt5(path, umt5_layout(shapes, path.name)[0], _type_names(types), problem)
-        if kind == "vae":
-            return _unknown(
-                path, f"{path.name}: is a Wan VAE as GGUF; use its safetensors version in the Load VAE node"
-            )
-        return _unknown(path, f"{path.name}: is {describe_other(shapes)}")
+    file = read_gguf_header(path)
+    types: Counter[str] = Counter()
+    for name, info in file.tensors.items():
+        types[info.format.name] += info.nbytes * (name != SPIECE_KEY)
+    kind = identify(file.tensors)
+    if kind == "wan":
+        return _wan(path, wan_layout(file)[0], _type_names(types))
+    shapes = recorded_shapes(file)
+    if kind == "umt5":
+        problem = None
+        if not has_tokenizer(file):
+            problem = f"{path.name}: has no tokenizer (tokenizer.ggml.tokens is missing); use a file with one"
+        return _umt5(path, umt5_layout(shapes, path.name)[0], _type_names(types), problem)
+    return _other(path, shapes, _VAE_AS_GGUF if kind == "vae" else None)
 
 
 def _safetensors(path: Path) -> ModelFile:
@@ -100,12 +110,12 @@ def _safetensors(path: Path) -> ModelFile:
         channels = vae_latent_channels(shapes)
         version = "2.2" if "decoder.upsamples.0.upsamples.0.residual.2.weight" in shapes else "2.1"
         summary = f"Wan {version} VAE, {channels} latent channels, {_type_names(types)}"
-        return ModelFile(path, "vae", summary, latent_channels=channels)
+        return ModelFile(path, "vae", summary, config={"width": shapes[_VAE_LATENT][0]}, latent_channels=channels)
     if kind == "umt5":
         check_dtypes(path, entries)
         problem = None if SPIECE_KEY in entries else f"{path.name}: has no tokenizer (tensor {SPIECE_KEY} is missing)"
         return _umt5(path, umt5_layout(shapes, path.name)[0], _type_names(types), problem)
-    return _unknown(path, f"{path.name}: is {describe_other(shapes)}")
+    return _other(path, shapes, _WAN_AS_SAFETENSORS if kind == "wan" else None)
 
 
 def _wan(path: Path, config: dict[str, Any], types: str) -> ModelFile:

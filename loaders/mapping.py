@@ -1,22 +1,22 @@
-"""A file mapped into memory, read-only, and zero-copy tensors over parts of it."""
+"""Zero-copy tensors over parts of a mapped file."""
 
+import contextlib
 import mmap
-import os
 import warnings
-from pathlib import Path
 
 import torch
 
 
-def map_file(path: Path) -> mmap.mmap | bytes:
-    """The bytes of `path` without reading them; an empty file, which cannot be mapped, gives b"". Raises OSError.
+def announce(buffer: mmap.mmap | bytes, offset: int, nbytes: int) -> None:
+    """Let the system read these bytes in the background, where it takes such advice (not on Windows).
 
-    Read-only on purpose: a private writable mapping of a file larger than the free memory is refused by some systems.
+    For parts of a few pages, scattered over the file, that are about to be read: read one after the other, each would
+    wait for the disk alone.
     """
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return b""
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if isinstance(buffer, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED"):
+        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        with contextlib.suppress(OSError):  # advice; who reads the bytes is told what is wrong
+            buffer.madvise(mmap.MADV_WILLNEED, start, offset + nbytes - start)
 
 
 def tensor_view(buffer: mmap.mmap | bytes, offset: int, nbytes: int) -> torch.Tensor:

@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from ...ops.block_format import BlockFormat
-from ...ops.formats import FORMATS, FORMATS_BY_ID
 from .cursor import Cursor, GGUFError
+from .geometry import GEOMETRIES, GEOMETRIES_BY_ID, BlockGeometry
 
 MAX_TENSORS = 65536
 MAX_NAME_BYTES = 1024  # ggml allows 63; some tools write more
@@ -28,7 +27,7 @@ class TensorInfo:
     """One tensor of the file. `shape` is in torch order (slowest first); `offset` counts from the start of the file."""
 
     name: str
-    format: BlockFormat
+    format: BlockGeometry
     shape: tuple[int, ...]
     offset: int
     nbytes: int
@@ -74,10 +73,10 @@ def _entry(cursor: Cursor, i: int, alignment: int) -> TensorInfo:
     return TensorInfo(name, block_format, tuple(reversed(ne)), offset, row_bytes * math.prod(ne[1:]))
 
 
-def _format(cursor: Cursor, what: str, type_id: int) -> BlockFormat:
-    if type_id in FORMATS_BY_ID:
-        return FORMATS_BY_ID[type_id]
-    allowed = f"the types that work are {', '.join(FORMATS)}"
+def _format(cursor: Cursor, what: str, type_id: int) -> BlockGeometry:
+    if type_id in GEOMETRIES_BY_ID:
+        return GEOMETRIES_BY_ID[type_id]
+    allowed = f"the types that work are {', '.join(GEOMETRIES)}"
     remedy = "use the same model in one of these"
     if type_id in OTHER_TYPES:
         raise cursor.error(what, f"type {OTHER_TYPES[type_id]} is not supported; {allowed}", remedy)

@@ -184,9 +184,11 @@ def test_outside_the_environment_it_hands_over(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to inspect: --ops shows the kernels"),
-        (["--json"], "say what to inspect: --ops shows the kernels"),
-        (["model.gguf"], "unrecognized arguments: model.gguf; see: python3 cli inspect --help"),
+        ([], "say what to inspect: a FILE, or --ops for the kernels"),
+        (["--json"], "say what to inspect: a FILE, or --ops for the kernels"),
+        (["model.gguf", "--ops"], "say what to inspect: a FILE, or --ops for the kernels"),
+        (["--ops", "--verify", "source.gguf"], "--verify compares a FILE with its source; name both"),
+        (["model.gguf", "--layers"], "unrecognized arguments: --layers; see: python3 cli inspect --help"),
         (["--ops", "--devices"], "unrecognized arguments: --devices"),
     ],
 )

@@ -16,7 +16,8 @@ from gguf import GGMLQuantizationType as Type
 from wan_gguf.host import models
 from wan_gguf.host.models import load_diffusion_model
 from wan_gguf.host.operations import PackedWeightMixin
-from wan_gguf.loaders.wan import WanCheckpoint, WrongModelError, load_wan
+from wan_gguf.loaders.identify import WrongModelError
+from wan_gguf.loaders.wan import WanCheckpoint, load_wan
 from wan_gguf.ops import linear as ops_linear
 
 # Both sides multiply by the same float32 weights; a backend may add 512 products in another order. One matmul then

@@ -125,6 +125,50 @@ def test_broken_files_are_unknown_and_say_why(case, tmp_path):
     assert re.search(message, found.summary), found.summary
 
 
+OTHERS = {  # a tensor that only this family has -> what the file is
+    "double_blocks.0.img_attn.qkv.weight": "a Flux model",
+    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "a Flux model",
+    "txt_in.individual_token_refiner.blocks.0.norm1.weight": "a Hunyuan video model",
+    "patchify_proj.weight": "an LTX video model",
+    "txt_norm.weight": "a Qwen-Image model",
+    "joint_blocks.0.context_block.attn.qkv.weight": "a Stable Diffusion 3 model",
+    "cap_embedder.1.weight": "a Lumina 2 or Z-Image model",
+    "t5_yproj.weight": "a Mochi video model",
+    "enc.blk.0.attn_q.weight": "a T5 text encoder, not UMT5 (it has a relative bias in its first block only)",
+    "text_model.encoder.layers.0.self_attn.q_proj.weight": "a CLIP text encoder",
+    "blk.0.attn_q.weight": "a language model",
+    "diffusion_model.blocks.0.ffn.0.lora_up.weight": "a LoRA",
+    "decoder.mid.block_1.conv1.weight": "an image VAE, as of Stable Diffusion or Flux",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("kind", ["gguf", "safetensors"])
+def test_files_of_other_families_say_what_they_are(name, kind, tmp_path):
+    path = tmp_path / f"x.{kind}"
+    tensors = gguf_bytes({name: ("F16", (4, 4))}), safetensors_bytes({name: ("F16", (4, 4), bytes(32))})
+    path.write_bytes(tensors[kind == "safetensors"])
+    found = describe(path)
+    assert (found.kind, found.other[0]) == ("unknown", OTHERS[name])
+    assert found.problem == f"x.{kind}: is {found.other[0]}; {found.other[1]}"
+
+
+def test_a_wan_transformer_as_safetensors(tmp_path):
+    tensors = dict.fromkeys(wan_tensors(layers=1), ("F16", (1,), b"ab"))
+    (tmp_path / "x.gguf").write_bytes(safetensors_bytes(tensors))
+    assert describe(tmp_path / "x.gguf").summary == (
+        "x.gguf: is a Wan transformer as safetensors; load it with the host's 'Load Diffusion Model' node, or use the "
+        "same model as GGUF"
+    )
+
+
+def test_a_file_that_nobody_knows_is_not_another_model(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(gguf_bytes({"weight": ("F16", (4, 4))}))
+    found = describe(tmp_path / "x.gguf")
+    assert (found.kind, found.other) == ("unknown", None)
+    assert "not a model this pack knows (first tensors: weight)" in found.summary
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     assert "cannot be read" in describe(tmp_path / "none.gguf").summary
     assert "cannot be read" in describe(tmp_path).summary

@@ -13,6 +13,8 @@ A name is prefix + module + part. The spellings, with a program that writes them
 import re
 from collections.abc import Iterable
 
+from .diffusers_names import diffusers_module
+
 _PREFIX = re.compile(
     r"^(?:base_model\.model\.|model\.|diffusion_model\.|transformer\.|pipe\.|dit\.|unet\."
     r"|lora_unet_|lora_transformer_|lycoris_|_)+"
@@ -24,30 +26,6 @@ _OTHER = re.compile(
     r"|(?:lokr|hada|oft)_\w+)$"
 )
 _SIDES = {"up": UP, "B": UP, "down": DOWN, "A": DOWN}
-
-# the official code's names -> diffusers', within a block (scripts/convert_wan_to_diffusers.py of diffusers)
-_BLOCK = {"ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2", "norm3": "norm2", "modulation": "scale_shift_table"} | {
-    f"{ours}_attn.{leaf}": f"{theirs}.{name}"
-    for ours, theirs in (("self", "attn1"), ("cross", "attn2"))
-    for leaf, name in (
-        ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"), ("norm_q", "norm_q"), ("norm_k", "norm_k"),
-        ("k_img", "add_k_proj"), ("v_img", "add_v_proj"), ("norm_k_img", "norm_added_k"),
-    )
-}  # fmt: skip
-_TOP = {
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
-    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
-    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
-    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
-    "img_emb.emb_pos": "condition_embedder.image_embedder.pos_embed",
-    "head.head": "proj_out",
-    "head.modulation": "scale_shift_table",
-}
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -66,17 +44,9 @@ def spellings(modules: Iterable[str]) -> dict[str, str]:
     """Every spelling of the official code's module names -> that name."""
     found = {}
     for module in modules:
-        for spelling in (module, _diffusers(module)):
+        for spelling in (module, diffusers_module(module)):
             found[spelling] = found[spelling.replace(".", "_")] = module
     return found
-
-
-def _diffusers(module: str) -> str:
-    block = re.match(r"blocks\.\d+\.", module)
-    if block is None:
-        return _TOP.get(module, module)
-    leaf = module[block.end() :]
-    return block[0] + _BLOCK.get(leaf, leaf)
 
 
 # a piece of a name that only this family has -> the family; the first that occurs counts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wan_gguf.host.lora_names import DOWN, UP, family, spellings, split_name
+from wan_gguf.loaders.lora_names import DOWN, UP, family, spellings, split_name
 from wan_gguf.loaders.wan_config import wan_shapes
 
 I2V = {
