@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..host.vae import vae_geometry
 from ..sampling.latent import latent_shape, validate_frames, validate_size
 from .category import CATEGORY
+from .graph import refuse_wrong_files
 
 MIN_SIZE_PX = 16
 MAX_SIZE_PX = 16384
@@ -46,6 +47,7 @@ class WanGGUFEmptyLatent(io.ComfyNode):
                     tooltip="An empty latent (zeros), for the latent input of a sampler.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -60,6 +62,7 @@ class WanGGUFEmptyLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae, width: int, height: int, frames: int, batch_size: int) -> io.NodeOutput:
+        refuse_wrong_files(cls.hidden)
         check_size(width, height, frames)
         channels, spatial_stride = vae_geometry(vae)
         shape = latent_shape(width, height, frames, channels, spatial_stride, batch_size)

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..host.lora import list_loras, load_lora, lora_path, refuse_lora
 from .category import CATEGORY
+from .graph import refuse_wrong_files
 
 
 class WanGGUFLoraLoader(io.ComfyNode):
@@ -56,6 +57,7 @@ class WanGGUFLoraLoader(io.ComfyNode):
                     tooltip="What was used, such as 400 of 400 modules, and what was not; 'Preview as Text' shows it.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -71,6 +73,7 @@ class WanGGUFLoraLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora_name: str, strength: float) -> io.NodeOutput:
+        refuse_wrong_files(cls.hidden)
         return io.NodeOutput(*load_lora(model, lora_path(lora_name), strength))
 
 

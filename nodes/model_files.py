@@ -8,6 +8,12 @@ _KINDS = {  # kind as in loaders.describe -> what it is, what to do with it
     "umt5": ("a UMT5 text encoder", "choose it in 'Wan GGUF Text Encoder Loader'"),
     "vae": ("a Wan VAE", "choose it in the host's 'Load VAE'"),
 }
+_WANTED = {"wan": "a Wan diffusion model in GGUF", "umt5": "a UMT5 text encoder"}
+UMT5_FILES = "umt5-xxl-encoder-*.gguf or umt5_xxl_fp16.safetensors"
+_NEEDED = {
+    "wan": "Wan2.2-TI2V-5B-*.gguf, or one of Wan2.2-T2V-A14B-HighNoise-*.gguf and its LowNoise twin",
+    "umt5": UMT5_FILES,
+}
 
 
 def refuse_file(folder_key: str, file_name: str, wanted: str) -> str | None:
@@ -19,12 +25,15 @@ def refuse_file(folder_key: str, file_name: str, wanted: str) -> str | None:
         found = describe(model_path(folder_key, file_name))
     except (OSError, ValueError) as error:
         return str(error)
-    if found.kind not in _KINDS or (found.kind == wanted and found.problem):
-        return found.problem
     if found.kind == wanted:
-        return None
-    what, remedy = _KINDS[found.kind]
-    return f"'{file_name}' is {what}, not {_KINDS[wanted][0]}; {remedy}"
+        return found.problem
+    if found.kind in _KINDS:
+        what, remedy = _KINDS[found.kind]
+    elif found.other is not None:
+        what, remedy = found.other
+    else:
+        return found.problem
+    return f"'{file_name}' is {what}, not {_WANTED[wanted]}; {remedy}; choose here {_NEEDED[wanted]}"
 
 
 def file_version(folder_key: str, file_name: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from ..host.models import load_diffusion_model
 from ..host.paths import list_models, model_path
 from ..ops.dispatch import MODES
 from .category import CATEGORY
-from .graph import refuse_wrong_vae
+from .graph import log_hints, refuse_wrong_files
 from .model_files import file_version, refuse_file
 
 FOLDER_KEY = "unet_gguf"
@@ -83,7 +83,8 @@ class WanGGUFModelLoader(io.ComfyNode):
     @classmethod
     async def execute(cls, model_name: str, dtype: str, mode: str = "exact") -> io.NodeOutput:
         """Async only because the host starts async nodes first: a wrong VAE is refused before Load VAE reads it."""
-        refuse_wrong_vae(cls.hidden)
+        refuse_wrong_files(cls.hidden)
+        log_hints(cls.hidden)
         return io.NodeOutput(load_diffusion_model(model_path(FOLDER_KEY, model_name), dtype, mode))
 
 

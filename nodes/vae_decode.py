@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..host.vae import decode_latent
 from .category import CATEGORY
+from .graph import refuse_wrong_files
 
 
 class WanGGUFVAEDecode(io.ComfyNode):
@@ -38,10 +39,12 @@ class WanGGUFVAEDecode(io.ComfyNode):
                     tooltip="The frames of the video in order, for 'Create Video' or 'Save Image'.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, samples: dict, vae) -> io.NodeOutput:
+        refuse_wrong_files(cls.hidden)
         return io.NodeOutput(decode_latent(vae, samples))
 
 

@@ -37,10 +37,10 @@ def low(low_file):
 def sample(high, low, conditioning):
     """sample(**changed settings) -> the result of a run with both experts; low_noise_model=None for one model."""
 
-    def run(model=high, low_noise_model=low, latent=None, positive=None, **changed):
+    def run(model=high, low_noise_model=low, latent=None, positive=None, negative=None, **changed):
         settings = {**SETTINGS, **changed, "low_noise_model": low_noise_model}
         latent = latent or {"samples": torch.zeros(SHAPE)}
-        return sample_latent(model, positive or conditioning(1), conditioning(2), latent, **settings)
+        return sample_latent(model, positive or conditioning(1), negative or conditioning(2), latent, **settings)
 
     return run
 
@@ -259,12 +259,16 @@ def test_an_image_model_is_conditioned_in_both_halves(make_wan, sample, conditio
     first, second = load_diffusion_model(path), load_diffusion_model(path)
     values, extra = conditioning(1)[0]
     image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(4))
-    positive = [[values, {**extra, "concat_latent_image": image, "concat_mask": torch.zeros(1, 1, 2, 4, 4)}]]
-    one = sample(first, None, positive=positive)["samples"]
-    two = sample(first, second, positive=positive)
+
+    def given(image: torch.Tensor) -> dict:
+        with_image = [[values, {**extra, "concat_latent_image": image, "concat_mask": torch.zeros(1, 1, 2, 4, 4)}]]
+        return {"positive": with_image, "negative": with_image}
+
+    one = sample(first, None, **given(image))["samples"]
+    two = sample(first, second, **given(image))
     assert two["wan_gguf"]["boundary"] == 0.9  # the official one of I2V-A14B
     assert torch.equal(two["samples"], one)
-    assert not torch.equal(sample(first, second)["samples"], one)
+    assert not torch.equal(sample(first, second, **given(-image))["samples"], one)
 
 
 @pytest.mark.parametrize(("boundary", "used"), [(1.0, "tiny_1.gguf"), (0.1, "tiny_0.gguf")])

@@ -12,10 +12,15 @@ from wan_gguf.host.text_encoder import load_text_encoder
 RUNS = 3
 
 
+def is_compilers(tensor: torch.Tensor) -> bool:
+    """Whether it stands for a shape in a graph of torch.compile, which earlier tests may have left behind."""
+    return tensor._has_symbolic_sizes_strides
+
+
 def live_tensors():
     """(number, bytes) of all tensors reachable or not yet collected."""
     gc.collect()
-    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor) and not is_compilers(thing)]
     return len(tensors), sum(tensor.nbytes for tensor in tensors)
 
 

@@ -140,3 +140,14 @@ def as_the_host_runs_nodes():
 def auto_is_float32(monkeypatch):
     """On every machine: where bf16 is native, "auto" would take it, and these tests compare with float32."""
     monkeypatch.setattr("wan_gguf.host.models.has_native_bf16", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path_factory, monkeypatch):
+    """The host's user folder, where the embedding cache is; a new one for every test."""
+    import folder_paths
+
+    folder = tmp_path_factory.mktemp("user")
+    monkeypatch.setattr(folder_paths, "user_directory", str(folder))
+    monkeypatch.delenv("WAN_GGUF_CACHE_MB", raising=False)
+    return folder

@@ -37,6 +37,7 @@ def main(host: str, pack: str, model_folder: str) -> None:
     import nodes
 
     folder_paths.set_output_directory(str(Path(pack).parent / "output"))
+    folder_paths.set_user_directory(str(Path(pack).parent / "user"))
     for key in ("diffusion_models", "text_encoders", "vae", "loras"):
         folder_paths.add_model_folder_path(key, model_folder)
 
@@ -68,7 +69,9 @@ def main(host: str, pack: str, model_folder: str) -> None:
         for number, prompt in enumerate(prompts):
             _, _, outputs, _ = await execution.validate_prompt(str(number), prompt, None)
             await executor.execute_async(prompt, str(number), {}, outputs)
-            events.append(dict(executor.status_messages))
+            events.append(
+                dict(executor.status_messages) | {"shown": getattr(executor, "history_result", {}).get("outputs", {})}
+            )
         return events
 
     result = json.dumps(asyncio.run(answers()), ensure_ascii=False)

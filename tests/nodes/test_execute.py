@@ -101,6 +101,24 @@ def test_a_lora_reaches_the_video_and_reports(graph):
     assert patched["wan_gguf"]["loras"] == used
 
 
+def test_two_experts_make_one_latent_and_the_split_is_shown(graph):
+    one = run(graph, "sampler")[0]
+    graph["low"] = graph["model"]
+    graph["sampler"]["inputs"] |= {"low_noise_model": ["low", 0], "boundary": 0.95}
+    node = {node.GET_SCHEMA().node_id: node for node in discover_nodes()}["WanGGUFSampler"]
+    inputs = {key: value for key, value in graph["sampler"]["inputs"].items() if not isinstance(value, list)}
+    linked = {
+        key: run(graph, value[0])[value[1]]
+        for key, value in graph["sampler"]["inputs"].items()
+        if isinstance(value, list)
+    }
+    output = node.execute(**inputs, **linked)
+    assert torch.equal(output.args[0]["samples"], one["samples"])  # the same file twice
+    split = "1 step high_noise + 1 step low_noise (boundary 0.95)"
+    assert output.args[0]["wan_gguf"]["split"] == split
+    assert split in output.ui.as_dict()["text"][0]
+
+
 def test_the_list_of_loras_has_no_pickles(host_folders):
     (host_folders / "old.pt").write_bytes(b"")
     try:
@@ -156,11 +174,11 @@ def encoded(monkeypatch) -> list:
     """What the prompt node asks the text encoder for."""
     calls: list = []
 
-    def record(clip, spans):
+    def record(clip, spans, name, use_cache):
         calls.append([(span.text, span.weight) for span in spans])
-        return f"conditioning {len(calls)}"
+        return f"conditioning {len(calls)}", f"{name} {use_cache}"
 
-    monkeypatch.setattr(prompt_module, "encode_prompt", record)
+    monkeypatch.setattr(prompt_module, "encode_cached", record)
     return calls
 
 
@@ -193,9 +211,30 @@ def test_no_negative_at_all(encoded):
 
 @pytest.mark.parametrize(("positive", "shown"), [("a red circle", "English (en)"), ("红色的圆形", "中文 (zh)")])
 def test_the_node_shows_the_language_and_the_negative_in_use(encoded, positive, shown):
-    text = WanGGUFPrompt.execute(None, positive, "", "prompt language").ui.as_dict()["text"][0]
+    text = WanGGUFPrompt.execute(None, positive, "", "prompt language").ui["text"][0]
     assert text.splitlines()[0] == shown
     assert DEFAULT_NEGATIVES[(positive.isascii() and "en") or "zh"] in text
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_cache_is_asked_as_the_switch_says_and_its_answer_shown(encoded, cache):
+    shown = WanGGUFPrompt.execute(None, "a red circle", "", "none", cache).ui["cache"]
+    assert shown == (f"positive: positive {cache}", f"negative: negative {cache}")
+
+
+def test_a_workflow_without_the_switch_uses_the_cache(graph):
+    del graph["prompt"]["inputs"]["cache"]
+    inputs = {"positive": "a red circle", "negative": "", "default_negative": "none"}
+    for state in ("miss", "hit"):
+        clip = run(graph, "text_encoder")[0]
+        shown = WanGGUFPrompt.execute(clip, **inputs).ui["cache"]
+        assert shown == (f"positive: {state}", f"negative: {state}")
+
+
+def test_a_linked_wrong_file_is_refused_by_the_loader(graph):
+    graph["text_encoder"]["inputs"]["encoder_name"] = "vae.safetensors"
+    with pytest.raises(ValueError, match=r"encoder_name: .*vae\.safetensors.* is a Wan VAE"):
+        run(graph, "text_encoder")
 
 
 def test_a_linked_empty_prompt_is_refused_at_execution(encoded):

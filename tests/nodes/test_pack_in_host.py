@@ -12,6 +12,7 @@ import pytest
 RUNTIME = ["__init__.py", "nodes", "host", "loaders", "ops", "sampling", "text", "web", "locales", "pyproject.toml"]
 NODE_IDS = [
     "WanGGUFEmptyLatent",
+    "WanGGUFImageToVideo",
     "WanGGUFLoraLoader",
     "WanGGUFModelLoader",
     "WanGGUFPrompt",
@@ -70,7 +71,8 @@ def probe(root, host_dir, graph, model_folder, tmp_path_factory) -> dict:
     """What the host says about a copy of the pack.
 
     Validated are the right workflow, those of BAD and one with the wrong VAE. Executed are, with one cache, the right
-    workflow and the same with another prompt; and with an empty cache, the one with the wrong VAE.
+    workflow and the same with another prompt; and with an empty cache each, the one with the wrong VAE, and the right
+    one again.
     """
     pack = tmp_path_factory.mktemp("custom_nodes") / "wan gguf 测试.x"
     pack.mkdir()
@@ -80,7 +82,7 @@ def probe(root, host_dir, graph, model_folder, tmp_path_factory) -> dict:
     wrong_vae = changed(graph, "vae", vae_name="vae22.safetensors")
     wanted = {
         "validate": [graph, *(changed(graph, node, **changes) for node, changes, _ in BAD.values()), wrong_vae],
-        "execute": [[graph, changed(graph, "prompt", positive="红色的圆形向左移动")], [wrong_vae]],
+        "execute": [[graph, changed(graph, "prompt", positive="红色的圆形向左移动")], [wrong_vae], [graph]],
     }
     program = Path(__file__).with_name("host_probe.py")
     command = [sys.executable, str(program), str(host_dir), str(pack), str(model_folder)]
@@ -133,6 +135,21 @@ def test_another_prompt_loads_nothing_again(probe, graph):
     _, second = probe["runs"][0]
     assert "execution_success" in second, second
     assert sorted(second["execution_cached"]["nodes"]) == ["latent", "model", "text_encoder", "vae"]
+
+
+def test_a_repeated_prompt_is_a_hit(probe):
+    """With everything forgotten but the embeddings on disk; another prompt in between."""
+    first, other = (run["shown"]["prompt"] for run in probe["runs"][0])
+    again = probe["runs"][2][0]
+    assert again["execution_cached"]["nodes"] == []
+    assert "execution_success" in again, again
+    assert [shown["cache"][0] for shown in (first, other, again["shown"]["prompt"])] == [
+        "positive: miss",
+        "positive: miss",
+        "positive: hit",
+    ]
+    assert again["shown"]["prompt"]["cache"] == ["positive: hit", "negative: hit"]
+    assert again["shown"]["prompt"]["text"] == first["text"]
 
 
 def test_a_vae_of_other_channels_is_refused_before_anything_is_loaded(probe):

@@ -5,10 +5,16 @@ import pytest
 from wan_gguf.host.paths import register_folders
 from wan_gguf.nodes.category import CATEGORY
 from wan_gguf.nodes.extension import discover_nodes
+from wan_gguf.sampling.presets import PRESETS
 from wan_gguf.text.negative import NEGATIVE_POLICIES
 
 FILES = object()  # a list of files: anything
-OPTIONAL = {("WanGGUFModelLoader", "mode")}  # added after workflows were saved without it
+OPTIONAL = {  # added after workflows were saved without them
+    ("WanGGUFModelLoader", "mode"),
+    ("WanGGUFPrompt", "cache"),
+    *(("WanGGUFSampler", name) for name in ("preset", "low_noise_model", "cfg_low_noise", "boundary")),
+    ("WanGGUFImageToVideo", "start_image"),  # without it: text to video
+}
 NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
     "WanGGUFModelLoader": (
         [
@@ -33,6 +39,7 @@ NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
             ("positive", "STRING", {"multiline": True, "default": ""}),
             ("negative", "STRING", {"multiline": True, "default": ""}),
             ("default_negative", "COMBO", {"options": list(NEGATIVE_POLICIES), "default": "prompt language"}),
+            ("cache", "BOOLEAN", {"default": True}),
         ],
         ["CONDITIONING", "CONDITIONING", "STRING"],
     ),
@@ -46,6 +53,20 @@ NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
         ],
         ["LATENT"],
     ),
+    "WanGGUFImageToVideo": (
+        [
+            ("positive", "CONDITIONING", {}),
+            ("negative", "CONDITIONING", {}),
+            ("vae", "VAE", {}),
+            ("width", "INT", {"default": 832, "step": 16, "min": 16}),
+            ("height", "INT", {"default": 480, "step": 16, "min": 16}),
+            ("frames", "INT", {"default": 81, "step": 4, "min": 1}),
+            ("batch_size", "INT", {"default": 1, "min": 1}),
+            ("size_mode", "COMBO", {"options": ["exact", "image aspect ratio"], "default": "exact"}),
+            ("start_image", "IMAGE", {}),
+        ],
+        ["CONDITIONING", "CONDITIONING", "LATENT"],
+    ),
     "WanGGUFSampler": (
         [
             ("model", "MODEL", {}),
@@ -56,8 +77,12 @@ NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
             ("steps", "INT", {"default": 40, "min": 1}),
             ("cfg", "FLOAT", {"default": 5.0, "min": 1.0, "max": 15.0}),
             ("shift", "FLOAT", {"default": 5.0}),
-            ("solver", "COMBO", {"options": ["unipc", "euler"], "default": "unipc"}),
+            ("solver", "COMBO", {"options": ["unipc", "dpm++", "euler"], "default": "unipc"}),
             ("cfg_mode", "COMBO", {"options": ["batched", "split"], "default": "batched"}),
+            ("preset", "COMBO", {"options": list(PRESETS), "default": "custom"}),
+            ("low_noise_model", "MODEL", {}),
+            ("cfg_low_noise", "FLOAT", {"default": 0.0, "min": 0.0, "max": 15.0}),
+            ("boundary", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0}),
         ],
         ["LATENT"],
     ),
@@ -107,6 +132,7 @@ def test_everything_is_named_and_explained(schemas, node_id):
 UNITS = {
     "width": "pixels", "height": "pixels", "frames": "frames", "batch_size": "videos", "steps": "steps",
     "cfg": "1.0 to 15.0", "shift": "factor", "seed": "Number", "strength": "factor",
+    "cfg_low_noise": "1.0 to 15.0", "boundary": "0 to 1",
 }  # fmt: skip
 
 
