@@ -41,12 +41,13 @@ GATED = ("color", "direction", "shape")
 class Pack:
     """The three models, and prompts -> clips as the nodes do it."""
 
-    def __init__(self, dit: Path):
+    def __init__(self, dit: Path, low_noise: Path | None = None):
         import comfy.sd
         import comfy.utils
 
         comfy.utils.PROGRESS_BAR_ENABLED = False
         self.model = load_diffusion_model(dit)
+        self.low_noise = None if low_noise is None else load_diffusion_model(low_noise)
         self.clip = load_text_encoder(FILES / "wan_reference_umt5_f16.gguf")
         self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(FILES / "wan_reference_vae.safetensors")))
 
@@ -58,7 +59,10 @@ class Pack:
         """(B, 17, 64, 64, 3) floats in 0..1; clip i of a batch has the i-th share of the seed's noise."""
         latent = {"samples": torch.zeros(len(prompts), 16, 5, 8, 8)}
         positive, opposite = self.conditioning(prompts), self.conditioning([negative] * len(prompts))
-        sampled = sample_latent(self.model, positive, opposite, latent, seed=seed, cfg_mode="split", **settings)
+        models = {"model": self.model, "low_noise_model": self.low_noise}
+        sampled = sample_latent(
+            positive=positive, negative=opposite, latent=latent, seed=seed, cfg_mode="split", **models, **settings
+        )
         return decode_latent(self.vae, sampled).unflatten(0, (len(prompts), -1)).cpu().numpy()
 
 
@@ -114,7 +118,7 @@ def main() -> None:
     parser.add_argument("--cfg", type=float, nargs="+", default=[4.0], help="one table row each (default: 4)")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--shift", type=float, default=3.0)
-    parser.add_argument("--solver", default="euler", choices=("euler", "unipc"))
+    parser.add_argument("--solver", default="euler", choices=("euler", "unipc", "dpm++"))
     parser.add_argument("--rounds", type=int, default=3, help="clips per combination and language (default: 3)")
     parser.add_argument(
         "--training", action="store_true", help="on the combinations of the training, to choose settings"
@@ -122,10 +126,11 @@ def main() -> None:
     parser.add_argument(
         "--dit", type=Path, default=FILES / "wan_reference_dit_f16.gguf", help="transformer to evaluate"
     )
+    parser.add_argument("--low-noise", type=Path, help="second expert, for the steps below sigma 0.875")
     parser.add_argument("--sheet", type=Path, help="write example clips to this PNG")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     a = parser.parse_args()
-    pack = Pack(a.dit)
+    pack = Pack(a.dit, a.low_noise)
     combinations = TRAINING[::4] if a.training else HELD_OUT
     for cfg in a.cfg:
         begin = time.perf_counter()

@@ -8,6 +8,7 @@ import environment
 
 environment.enter(__file__)
 
+import argparse
 from pathlib import Path
 
 import gguf
@@ -21,6 +22,7 @@ from training import WORK
 
 FILES = Path(__file__).parent / "files"
 LICENSE = "Apache-2.0"
+F16, Q8_0 = gguf.LlamaFileType.MOSTLY_F16, gguf.LlamaFileType.MOSTLY_Q8_0
 T5_NAMES = {
     "shared.weight": "token_embd.weight",
     "encoder.final_layer_norm.weight": "enc.output_norm.weight",
@@ -39,12 +41,12 @@ T5_LEAVES = {
 }
 
 
-def start(name: str, architecture: str, title: str) -> gguf.GGUFWriter:
+def start(name: str, architecture: str, title: str, file_type: gguf.LlamaFileType = F16) -> gguf.GGUFWriter:
     writer = gguf.GGUFWriter(FILES / f"{name}.part", architecture)
     writer.add_name(title)
     writer.add_license(LICENSE)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(file_type)
     return writer
 
 
@@ -66,6 +68,19 @@ def export_dit() -> None:
     writer = start(name, "wan", "Wan GGUF reference model, T2V transformer")
     for key, weight in load_file(WORK / "dit.safetensors").items():
         add(writer, key, weight, half=weight.ndim == 2)
+    finish(writer, name)
+
+
+def export_low_noise() -> None:
+    """The second expert: its blocks' matrices in Q8_0, which keeps all files together below 32 MiB."""
+    name = "wan_reference_dit_low_noise_q8_0.gguf"
+    writer = start(name, "wan", "Wan GGUF reference model, T2V transformer, low-noise expert", Q8_0)
+    for key, weight in load_file(WORK / "dit_low_noise.safetensors").items():
+        if weight.ndim == 2 and key.startswith("blocks."):
+            rows = gguf.quants.quantize(weight.float().numpy(), gguf.GGMLQuantizationType.Q8_0)
+            writer.add_tensor(key, rows, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        else:
+            add(writer, key, weight, half=weight.ndim == 2)
     finish(writer, name)
 
 
@@ -126,8 +141,11 @@ def export_vae() -> None:
     print(name, (FILES / name).stat().st_size, "bytes")
 
 
+PARTS = {"dit": export_dit, "low-noise": export_low_noise, "text": export_text, "vae": export_vae}
+
 if __name__ == "__main__":
     FILES.mkdir(exist_ok=True)
-    export_dit()
-    export_text()
-    export_vae()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="write these files only")
+    for part in parser.parse_args().only:
+        PARTS[part]()

@@ -22,9 +22,11 @@ def main() -> None:
     (WORK / "spiece.model").write_bytes(encoder.spiece_model)
     transformer = load_wan(FILES / "wan_reference_dit_f16.gguf")
     save("dit", {name: dequantize(packed) for name, packed in transformer.tensors.items()})
+    low_noise = load_wan(FILES / "wan_reference_dit_low_noise_q8_0.gguf")
+    save("dit_low_noise", {name: dequantize(packed) for name, packed in low_noise.tensors.items()})
     vae = load_file(FILES / "wan_reference_vae.safetensors")
     save("vae", {name: weight.float() for name, weight in vae.items()})
-    print("work/ now holds text, dit, vae and spiece.model")
+    print("work/ now holds text, dit, dit_low_noise, vae and spiece.model")
 
 
 if __name__ == "__main__":

@@ -67,9 +67,14 @@ class Data:
         return self.latents[torch.from_numpy(picked).to(DEVICE)].float(), *self.context(outputs)
 
 
-def loss_of(model, clean, context, lengths, padding: float) -> torch.Tensor:
+def stratified_sigmas(top: float = 1.0) -> torch.Tensor:
+    """(BATCH,) noise levels below `top`, one from each of BATCH equal shares of the run at shift 3."""
     u = (torch.arange(BATCH, device=DEVICE) + torch.rand(BATCH, device=DEVICE)) / BATCH
-    sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    u = u * top / (SHIFT - (SHIFT - 1) * top)  # the share of the run that lies below `top`
+    return SHIFT * u / (1 + (SHIFT - 1) * u)
+
+
+def loss_of(model, sigma, clean, context, lengths, padding: float) -> torch.Tensor:
     noise, s = torch.randn_like(clean), sigma[:, None, None, None, None]
     with autocast():
         v = velocity(model, (1 - s) * clean + s * noise, sigma, context, lengths, padding)
@@ -116,7 +121,7 @@ def main() -> None:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, a.steps, a.peak, 1e-5, warmup=100, hold=0.6)
         padding = 1.0 if a.resume else min(1.0, step / max(1, a.anneal * a.steps))
-        loss = loss_of(model, *data.batch(), padding)
+        loss = loss_of(model, stratified_sigmas(), *data.batch(), padding)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

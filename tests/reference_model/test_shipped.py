@@ -24,6 +24,7 @@ def test_all_files_together_stay_within_32_mib_and_name_their_licence(files):
     sizes = {path.name: path.stat().st_size for path in files.iterdir()}
     assert set(sizes) == {
         "wan_reference_dit_f16.gguf",
+        "wan_reference_dit_low_noise_q8_0.gguf",
         "wan_reference_umt5_f16.gguf",
         "wan_reference_vae.safetensors",
     }
