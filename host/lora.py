@@ -16,9 +16,10 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..loaders.identify import WrongModelError, describe_other
-from ..loaders.lora_names import DOWN, UP, family, spellings, split_name
-from ..loaders.safetensors_file import SafetensorsError, read_header
+from ..loaders.identify import WrongModelError
+from ..loaders.lora_file import LoraFile, Parts, read_lora
+from ..loaders.lora_names import DOWN, UP, family
+from ..loaders.safetensors_file import SafetensorsError
 from .models import ATTACHMENT
 
 FOLDER_KEY = "loras"
@@ -27,7 +28,6 @@ SHOWN = 3  # names in a message
 _ROOT = "diffusion_model."
 _WIDTHS = {1536: "Wan2.1 1.3B", 3072: "Wan2.2 TI2V-5B", 5120: "Wan2.1 14B and Wan2.2 A14B"}
 Shape = tuple[int, ...]
-Parts = dict[str, str]  # part as in lora_names -> name of its tensor in the file
 
 
 def list_loras() -> list[str]:
@@ -49,7 +49,7 @@ def refuse_lora(name: str) -> str | None:
     """Why the file of that name cannot be loaded onto any model, or None; reads its header only."""
     try:
         path = lora_path(name)
-        _modules(path)
+        read_lora_file(path)
     except (OSError, ValueError) as error:
         return str(error)
     return None
@@ -87,14 +87,14 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
 
     Raises WrongModelError when nothing in the file belongs to the model or when it was made for another size.
     """
-    modules, unused = _modules(path)
+    lora = read_lora_file(path)
     weights = {name: tuple(value.shape) for name, value in model.model.state_dict().items() if name.startswith(_ROOT)}
     model_name = model.attachments.get(ATTACHMENT, {}).get("model") or type(model.model).__name__
-    fitting, strangers = _in_the_model(modules, weights)
+    fitting, strangers = lora.in_model(name.removeprefix(_ROOT) for name in weights)
     if not fitting:
-        raise WrongModelError(_nothing_fits(path.name, model_name, strangers))
+        raise WrongModelError(nothing_fits(path.name, model_name, strangers))
     tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
-    coverage = Coverage(path.name, len(modules), unused=[*strangers, *unused])
+    coverage = Coverage(path.name, len(lora.modules), unused=[*strangers, *lora.loose])
     _drop_misfits(fitting, tensors, weights, coverage, model_name)
     patched = model.clone()
     for patches in _host_patches(fitting, tensors, weights) if strength else []:
@@ -108,43 +108,14 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     return patched, str(coverage)
 
 
-def _modules(path: Path) -> tuple[dict[str, Parts], list[str]]:
-    """The file's LoRA tensors by module as spelled there, and the names of all others. Raises ValueError, OSError."""
+def read_lora_file(path: Path) -> LoraFile:
+    """The file's LoRA tensors by module, from its header. Raises ValueError, OSError."""
     if not path.name.lower().endswith(EXTENSIONS):
         raise SafetensorsError(f"{path.name}: only {' or '.join(EXTENSIONS)} LoRA files are opened")
-    modules: dict[str, Parts] = {}
-    loose = []
-    entries, _ = read_header(path)
-    for name in entries:
-        found = split_name(name)
-        if found is None or found[1] in modules.get(found[0], {}):
-            loose.append(name)
-        else:
-            modules.setdefault(found[0], {})[found[1]] = name
-    for parts in modules.values():
-        if (UP in parts) != (DOWN in parts):  # half a pair
-            loose += [parts.pop(part) for part in (UP, DOWN) if part in parts]
-    modules = {spelled: parts for spelled, parts in modules.items() if parts}
-    if not modules:
-        raise WrongModelError(f"{path.name}: is not a LoRA but {describe_other(entries)}")
-    return modules, loose
+    return read_lora(path)
 
 
-def _in_the_model(modules: Mapping[str, Parts], weights: Mapping[str, Shape]) -> tuple[dict[str, Parts], list[str]]:
-    """The parts by the model's own module names, and the names of the tensors of modules that it does not have."""
-    known = spellings(name.removeprefix(_ROOT).removesuffix(".weight") for name in weights if name[-5:] != ".bias")
-    fitting: dict[str, Parts] = {}
-    strangers = []
-    for spelled, parts in modules.items():
-        module = known.get(spelled)
-        if module is None or parts.keys() & fitting.get(module, {}).keys():  # the same module in two spellings
-            strangers += parts.values()
-        else:
-            fitting.setdefault(module, {}).update(parts)
-    return fitting, strangers
-
-
-def _nothing_fits(file: str, model_name: str, names: list[str]) -> str:
+def nothing_fits(file: str, model_name: str, names: list[str]) -> str:
     return (
         f"{file}: none of its {len(names)} tensors belongs to {model_name}; it looks like {family(names)} "
         f"({_some(names)}); choose a LoRA made for Wan"

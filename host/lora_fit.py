@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..loaders.describe import ModelFile
+from ..loaders.lora_file import Parts
 from ..loaders.lora_names import UP
-from ..loaders.safetensors_file import SafetensorsEntry, read_header
+from ..loaders.safetensors_header import SafetensorsEntry
 from ..loaders.wan_config import wan_shapes
 from ..loaders.wan_names import model_name, width_name
-from .lora import _ROOT, Parts, _in_the_model, _modules, _nothing_fits
+from .lora import nothing_fits, read_lora_file
 
 _AS_WIDE_AS_THE_MODEL = re.compile(r"\.(?:self_attn|cross_attn)\.[qkvo]$|\.ffn\.2$")
 
@@ -20,12 +21,11 @@ def refuse_lora_for(path: Path, model: ModelFile, shown: str) -> str | None:
     Raises ValueError for a file that is no LoRA, OSError. What is outside of the blocks may differ: an I2V LoRA's patch
     embedding is left out on a T2V model, which the loader reports.
     """
-    modules, _ = _modules(path)
-    weights = {_ROOT + name: shape for name, shape in wan_shapes(model.config).items()}
-    fitting, strangers = _in_the_model(modules, weights)
+    lora = read_lora_file(path)
+    fitting, strangers = lora.in_model(wan_shapes(model.config))
     if not fitting:
-        return _nothing_fits(path.name, shown, strangers)
-    width = _width(fitting, read_header(path)[0])
+        return nothing_fits(path.name, shown, strangers)
+    width = _width(fitting, lora.entries)
     if width is None or width == model.config["dim"]:
         return None
     return (

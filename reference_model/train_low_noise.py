@@ -3,7 +3,7 @@
 Wan2.2 T2V-A14B has one transformer for the noisy part of a run and one for the rest. Here the transformer of stage 3b,
 which knows all noise levels, serves as the first; this script makes the second from it, by training further below the
 boundary only. Every 50 steps it prints both models' loss on clips that stay out of the training, below and above the
-boundary: the new one must become the better one below and the worse one above.
+boundary: the new one must become the better one below; above it has no reason to.
 """
 
 import environment

@@ -116,6 +116,7 @@ def test_an_unknown_mode_is_refused(capsys):
     assert "got half; whole; part;" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_whole_script_runs_on_the_cpu(script, tmp_path):
     target = tmp_path / "out.json"
     done = script("gpu_memory.py", "--device", "cpu", "--tiny", "--modes", "whole", "--json", target)
