@@ -203,4 +203,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parser().parse_args())
+    try:
+        main(parser().parse_args())
+    except FileNotFoundError as error:  # a stopped run has removed its files before this process was ended
+        sys.exit(f"error: {error}")

@@ -48,6 +48,7 @@ def test_the_low_noise_expert_is_the_better_one_below_the_boundary(pack, clips):
     assert difference.mean() > 3 * difference.std() / len(difference) ** 0.5
 
 
+@pytest.mark.long
 def test_a_run_of_both_follows_the_prompts(pack):
     """An alarm, not the measurement (`evaluate.py --low-noise`): 10 clips, bounds 3 clips below the gates."""
     from evaluate import evaluate
@@ -62,6 +63,7 @@ def test_a_run_of_both_follows_the_prompts(pack):
         assert result[language]["shape"] >= 0.4, result
 
 
+@torch.inference_mode()
 def test_both_experts_take_part(pack):
     prompts = ["a red circle moves left"]
     settings = {"steps": 4, "cfg": 1.0, "shift": 3.0, "solver": "unipc"}

@@ -100,6 +100,7 @@ def test_the_files_can_be_trained_further(tmp_path, monkeypatch):
     restore.main()
     assert {path.name for path in tmp_path.iterdir()} == {
         "dit.safetensors",
+        "dit_low_noise.safetensors",
         "spiece.model",
         "text.safetensors",
         "vae.safetensors",

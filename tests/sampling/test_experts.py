@@ -50,7 +50,12 @@ def test_the_time_told_decides_not_the_sigma():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(sorted(SCHEDULES)), st.integers(1, 100), st.floats(0.1, 20), st.floats(0.0, 1.0))
+@given(
+    st.sampled_from(sorted(SCHEDULES)),
+    st.integers(1, 100),
+    st.floats(0.1, 20),
+    st.floats(0.0, 1.0, allow_subnormal=False),  # the training's tests have the process flush them to 0
+)
 def test_high_steps_come_first_and_none_is_lost(solver, steps, shift, boundary):
     schedule = SCHEDULES[solver](steps, shift)
     split = split_steps(schedule, boundary)
