@@ -38,8 +38,17 @@ def _add_host() -> None:
     args.cpu = not torch.cuda.is_available()
 
 
+def _share_cores() -> None:
+    """One of several test processes takes its share of the cores, or their threads would wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+
+
 _register_pack()
 _add_host()
+_share_cores()
 
 
 def pytest_addoption(parser):

@@ -99,3 +99,15 @@ def test_pytest_gets_the_arguments_the_host_and_the_clones_root(odd_clone, monke
     command = [tmp_path / "python", "-m", "pytest", "--import-mode=importlib"]
     expected = {"folder": ROOT, "COMFYUI_DIR": str(tmp_path / "host")}
     assert calls == [(([*command, "--long", "-k", "a b"],), expected), (([*command, "--help"],), expected)]
+
+
+def test_the_whole_suite_runs_in_several_processes(odd_clone, monkeypatch, tmp_path):
+    from wan_gguf.cli import command_test, preparation
+
+    calls = []
+    ready = preparation.Prepared(tmp_path / "python", tmp_path / "host")
+    monkeypatch.setattr(command_test, "prepare", lambda dev: ready)
+    monkeypatch.setattr(command_test, "hand_over", lambda command, **_: calls.append(command[4:]))
+    for arguments in ([], ["--long"], ["tests/cli"]):
+        command_test.run(arguments)
+    assert calls == [[*command_test.PARALLEL], [*command_test.PARALLEL, "--long"], ["tests/cli"]]
