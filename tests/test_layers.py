@@ -26,11 +26,9 @@ HOST_IMPORTS = {  # top-level names of the host -> the floors that may import th
     "comfy": {"host"},
     "folder_paths": {"host"},
     "latent_preview": {"host"},
-    "server": {"host"},
     "comfy_api": {"nodes"},
 }
-HOST_ONLY_NAMES = {"nodes", "execution", "comfy_execution", "comfy_extras", "comfy_config", "node_helpers"}
-SERVER_FILES = {"host/progress.py"}  # texts on a node while it runs have no other way than the host's server module
+HOST_ONLY_NAMES = {"nodes", "server", "execution", "comfy_execution", "comfy_extras", "comfy_config", "node_helpers"}
 FORBIDDEN_CALLS = {
     "eval",
     "exec",
@@ -129,17 +127,6 @@ def call_faults(file: Path, tree: ast.AST) -> list[str]:
 def test_floors_and_forbidden_calls(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     assert layer_faults(file, tree) + call_faults(file, tree) == []
-
-
-def test_one_file_reaches_the_host_s_server():
-    found = {
-        file.relative_to(ROOT).as_posix()
-        for file in pack_files()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.ImportFrom) and not node.level and node.module == "server")
-        or (isinstance(node, ast.Import) and any(alias.name == "server" for alias in node.names))
-    }
-    assert found <= SERVER_FILES
 
 
 def test_no_file_is_too_long():

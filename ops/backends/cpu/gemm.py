@@ -7,7 +7,7 @@ import torch
 from ...int8 import OUTLIERS, scale_of
 from ...packed import PackedWeight
 from . import threads
-from .gemm_emit import GemmJob, gemm_kernel
+from .gemm_emit import GemmJob, gemm_kernel, row_words
 from .int8_operands import Int8Operands
 from .job import start
 from .kinds import WORD_BYTES, Float32, Int8Quads, Int16Pairs, Kind
@@ -76,7 +76,7 @@ def _round(x: torch.Tensor, weight: Weight, kind: Kind, out: torch.Tensor, colum
     if columns is not None and weight.scales is not None:
         extra = Int8Operands(x, columns, tile, tiles, weight.scales)
     packed_x = _pack(x, kind, tile, tiles, extra)
-    weights = torch.empty(workers, PANEL_ROWS, K_BLOCK // kind.k_per_word, dtype=torch.int32)
+    weights = torch.empty(workers, PANEL_ROWS, row_words(kind), dtype=torch.int32)
     sums = torch.empty(workers, tiles, PANEL_ROWS, tile.tokens, dtype=torch.int32)
     job = start(
         GemmJob,

@@ -3,7 +3,7 @@
 for panel of PANEL_ROWS rows            (taken from the job by the threads)
     for block of K_BLOCK k
         decode the panel's blocks       -> weights, (rows, K_BLOCK) words
-        for tile of tokens, for tile.rows rows:  sums += words of x * words of w
+        for tile of tokens, for tile.rows rows:  sums += words of x * words of w; a part of the next tile prefetched
     write the panel's outputs           scaled, with bias, turned to (token, row)
 """
 
@@ -16,7 +16,7 @@ from .job import Emitter, Loop, build, job_type, minimum
 from .kinds import WORD_BYTES, Kind
 from .machine import Kernel, machine
 from .numbers import SIZES, store_floats
-from .tile import K_BLOCK, PANEL_ROWS, ROW_GROUP, Tile
+from .tile import K_BLOCK, PANEL_ROWS, ROW_GROUP, ROW_PADDING, Tile
 from .transpose import transpose
 from .vectors import FLOAT, I32, I64, Pointer, Vector
 
@@ -74,6 +74,11 @@ class Panel:
         return PANEL_ROWS * self.tile.tokens * WORD_BYTES
 
 
+def row_words(kind: Kind) -> int:
+    """From one decoded row of a panel to the next."""
+    return K_BLOCK // kind.k_per_word + ROW_PADDING
+
+
 def _panel(e: Emitter, kind: Kind, tile: Tile, index: Vector) -> Panel:
     first_row = index * PANEL_ROWS
     return Panel(
@@ -81,7 +86,7 @@ def _panel(e: Emitter, kind: Kind, tile: Tile, index: Vector) -> Panel:
         tile,
         first_row,
         minimum(e.field("n") - first_row, e.number(PANEL_ROWS)),
-        e.address("weights").at(e.slot * (PANEL_ROWS * K_BLOCK // kind.k_per_word * WORD_BYTES)),
+        e.address("weights").at(e.slot * (PANEL_ROWS * row_words(kind) * WORD_BYTES)),
         e.address("sums").at(e.slot * e.field("tiles") * (PANEL_ROWS * tile.tokens * WORD_BYTES)),
         e.address("w_outliers").at(e.slot * (PANEL_ROWS * OUTLIERS * WORD_BYTES)),
     )
@@ -91,10 +96,11 @@ def _decode(e: Emitter, panel: Panel, format_name: str, block: Loop) -> None:
     """The panel's weights of one block of k, as words."""
     decoder, kind = DECODERS[format_name], panel.kind
     per_block = K_BLOCK // decoder.elems
+    exact = e.address("decoded").at(e.slot * (K_BLOCK * 4))
     with e.loop(e.number(0), panel.rows) as row:
         source = e.address("weight").at((panel.first_row + row.index) * e.field("row_bytes"))
         source = source.at(block.index * (per_block * decoder.bytes))
-        target = panel.weights.at(row.index * (panel.words * WORD_BYTES))
+        target = panel.weights.at(row.index * (row_words(kind) * WORD_BYTES))
         scale = None
         if kind.mode == "int8":
             scale = e.address("w_reciprocals").at((panel.first_row + row.index) * 4).load(FLOAT).splat(16)
@@ -103,23 +109,18 @@ def _decode(e: Emitter, panel: Panel, format_name: str, block: Loop) -> None:
             place = target.at(part.index * (decoder.elems // kind.k_per_word * WORD_BYTES))
             for index, value in enumerate(values):
                 place.at(index * (16 // kind.k_per_word * WORD_BYTES)).store(kind.weight_words(value, scale))
-    if kind.mode == "int8":
-        _keep_outliers(e, panel, format_name, block)
+            if kind.mode == "int8":
+                store_floats(exact.at(part.index * (decoder.elems * 4)), values, "float32")
+        if kind.mode == "int8":
+            _keep_outliers(e, exact, panel.outliers.at(row.index * (OUTLIERS * 4)), block)
 
 
-def _keep_outliers(e: Emitter, panel: Panel, format_name: str, block: Loop) -> None:
-    """The exact weights of the columns kept apart that lie in this block of k: decoded once more, then picked."""
-    decoder = DECODERS[format_name]
-    scratch = e.address("decoded").at(e.slot * (K_BLOCK * 4))
+def _keep_outliers(e: Emitter, exact: Pointer, kept: Pointer, block: Loop) -> None:
+    """Of a row's exact weights in this block of k, those of the columns kept apart."""
     starts = e.address("column_starts").at(block.index * 8)
     with e.loop(starts.load(I64), starts.at(8).load(I64)) as slot:
-        column = e.address("columns").at(slot.index * 8).load(I64)
-        part = column // decoder.elems
-        with e.loop(e.number(0), panel.rows) as row:
-            source = e.address("weight").at((panel.first_row + row.index) * e.field("row_bytes"))
-            store_floats(scratch, decoder.emit(source.at(part * decoder.bytes)), "float32")
-            value = scratch.at((column - part * decoder.elems) * 4).load(FLOAT)
-            panel.outliers.at((row.index * OUTLIERS + slot.index) * 4).store(value)
+        column = e.address("columns").at(slot.index * 8).load(I64) - block.index * K_BLOCK
+        kept.at(slot.index * 4).store(exact.at(column * 4).load(FLOAT))
 
 
 def _multiply(e: Emitter, panel: Panel, block: Loop) -> None:
@@ -129,9 +130,11 @@ def _multiply(e: Emitter, panel: Panel, block: Loop) -> None:
     x_block_bytes = panel.words * tile.tokens * WORD_BYTES
     with e.loop(e.number(0), e.field("tiles")) as at_tile:
         x = e.address("x").at((block.index * e.field("tiles") + at_tile.index) * x_block_bytes)
+        next_x, share = x.at(x_block_bytes), x_block_bytes // PANEL_ROWS  # a share of it comes with every row
         with e.loop(e.number(0), panel.rows, tile.rows) as row:
+            next_x.at(row.index * share).prefetch(tile.rows * share)
             sums = panel.sums.at(at_tile.index * panel.tile_bytes).at(row.index * (tile.tokens * WORD_BYTES))
-            weights = panel.weights.at(row.index * (panel.words * WORD_BYTES))
+            weights = panel.weights.at(row.index * (row_words(panel.kind) * WORD_BYTES))
             places = [sums.at(index * tile.lanes * WORD_BYTES) for index in range(tile.rows * tile.vectors)]
             before = [place.load(kind.sum_type, tile.lanes) for place in places]
             begin = tuple(total.like(0).select(is_first, total) for total in before)
@@ -146,12 +149,11 @@ def _unrolled(panel: Panel, x: Pointer, weights: Pointer, word: Loop) -> tuple[V
     tile, totals = panel.tile, list(word.carried)
     x, weights = x.at(word.index * (tile.tokens * WORD_BYTES)), weights.at(word.index * WORD_BYTES)
     for step in range(panel.kind.unroll):
-        columns = [
-            x.at((step * tile.tokens + vector * tile.lanes) * WORD_BYTES).load(I32, tile.lanes)
-            for vector in range(tile.vectors)
-        ]
+        places = [x.at((step * tile.tokens + vector * tile.lanes) * WORD_BYTES) for vector in range(tile.vectors)]
+        held = [place.load(I32, tile.lanes) for place in places[tile.reread :]]
         for row in range(tile.rows):
-            weight = weights.at((row * panel.words + step) * WORD_BYTES).load(I32).splat(tile.lanes)
+            weight = weights.at((row * row_words(panel.kind) + step) * WORD_BYTES).load(I32).splat(tile.lanes)
+            columns = [place.load_again(I32, tile.lanes) for place in places[: tile.reread]] + held
             for vector, column in enumerate(columns):
                 index = row * tile.vectors + vector
                 totals[index] = panel.kind.multiply(totals[index], column, weight)
@@ -166,31 +168,36 @@ def _write(e: Emitter, panel: Panel, dtype: str) -> None:
         first_row = panel.first_row + row.index
         for vector in range(tile.vectors):
             token = at_tile.index * tile.tokens + vector * tile.lanes
-            outputs = []
-            for index in range(ROW_GROUP):
-                place = sums.at((index * tile.tokens + vector * tile.lanes) * WORD_BYTES)
-                total = place.load(panel.kind.sum_type, tile.lanes)
-                outputs.append(_finish(e, panel, total, row.index + index, token))
+            outputs = _finish(e, panel, _totals(sums, panel, vector), row.index, token)
             target = e.address("out").at(first_row * SIZES[dtype])
             _store_tokens(e, target, transpose(outputs), token, tile.lanes, dtype)
 
 
-def _finish(e: Emitter, panel: Panel, total: Vector, row: Vector, token: Vector) -> Vector:
-    """One row's sums of `lanes` tokens -> its outputs."""
-    lanes = total.lanes
-    at = panel.first_row + row
-    bias = e.address("bias").at(at * 4).load(FLOAT).splat(lanes)
+def _totals(sums: Pointer, panel: Panel, vector: int) -> list[Vector]:
+    """One vector of tokens of ROW_GROUP rows."""
+    tile = panel.tile
+    places = [sums.at((row * tile.tokens + vector * tile.lanes) * WORD_BYTES) for row in range(ROW_GROUP)]
+    return [place.load(panel.kind.sum_type, tile.lanes) for place in places]
+
+
+def _finish(e: Emitter, panel: Panel, totals: list[Vector], row: Vector, token: Vector) -> list[Vector]:
+    """ROW_GROUP rows' sums of `lanes` tokens -> their outputs."""
+    lanes, first = panel.tile.lanes, panel.first_row + row
+    biases = [e.address("bias").at((first + index) * 4).load(FLOAT).splat(lanes) for index in range(ROW_GROUP)]
     if panel.kind.mode == "exact":
-        return total + bias
+        return [total + bias for total, bias in zip(totals, biases, strict=True)]
     if panel.kind.has_offset:
-        total = total - e.address("x_offsets").at(token * 4).load(I32, lanes)
-    scale = e.address("w_scales").at(at * 4).load(FLOAT).splat(lanes)
-    value = total.to_float() * (e.address("x_scales").at(token * 4).load(FLOAT, lanes) * scale)
-    stride = e.field("tiles") * (panel.tile.tokens * 4)
+        offset = e.address("x_offsets").at(token * 4).load(I32, lanes)
+        totals = [total - offset for total in totals]
+    x_scale = e.address("x_scales").at(token * 4).load(FLOAT, lanes)
+    scales = [e.address("w_scales").at((first + index) * 4).load(FLOAT).splat(lanes) for index in range(ROW_GROUP)]
+    values = [total.to_float() * (x_scale * scale) for total, scale in zip(totals, scales, strict=True)]
+    stride, kept = e.field("tiles") * (panel.tile.tokens * 4), panel.outliers.at(row * (OUTLIERS * 4))
     for slot in range(OUTLIERS):
         x = e.address("x_outliers").at(stride * slot).at(token * 4).load(FLOAT, lanes)
-        value = x.fma(panel.outliers.at(row * (OUTLIERS * 4)).at(slot * 4).load(FLOAT).splat(lanes), value)
-    return value + bias
+        for index, value in enumerate(values):
+            values[index] = x.fma(kept.at((index * OUTLIERS + slot) * 4).load(FLOAT).splat(lanes), value)
+    return [value + bias for value, bias in zip(values, biases, strict=True)]
 
 
 def _store_tokens(e: Emitter, out: Pointer, turned: list[Vector], token: Vector, lanes: int, dtype: str) -> None:

@@ -22,7 +22,7 @@ class Float32:
     name = "float32"
     mode = "exact"
     k_per_word = 1
-    unroll = 4  # words of k between two looks at the loop's end
+    unroll = 8  # words of k between two looks at the loop's end
     spare_registers = 0
     sum_type = FLOAT
     has_offset = False
@@ -52,7 +52,7 @@ class Int16Pairs:
     name = "int16_pairs"
     mode = "int8"
     k_per_word = 2
-    unroll = 1  # with more, LLVM computes products ahead and runs out of registers for them
+    unroll = 2  # with more, LLVM computes products ahead and runs out of registers for them
     spare_registers = 1
     sum_type = I32
     has_offset = False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+CACHE_LINE_BYTES = 64
 HALF, FLOAT, POINTER, VOID = ir.HalfType(), ir.FloatType(), ir.PointerType(), ir.VoidType()
 
 
@@ -228,6 +229,20 @@ class Pointer:
     def load(self, element: ir.Type, lanes: int = 0, align: int = 1) -> Vector:
         """`lanes` of `element`, little-endian as every file."""
         return Vector(self.builder, self.builder.load(self.value, align=align, typ=vector_type(element, lanes)))
+
+    def load_again(self, element: ir.Type, lanes: int) -> Vector:
+        """A load that LLVM does not merge with earlier ones: an instruction's operand instead of a register."""
+        self.builder.fence("acq_rel", "singlethread")  # for the compiler only; no instruction
+        return self.load(element, lanes)
+
+    def prefetch(self, size: int) -> None:
+        """Have `size` bytes brought to the L2 cache; any address is allowed."""
+        module = self.builder.module
+        function = module.globals.get("llvm.prefetch.p0")
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(VOID, [POINTER, I32, I32, I32]), "llvm.prefetch.p0")
+        for line in range(0, size, CACHE_LINE_BYTES):
+            self.builder.call(function, [self.at(line).value, *(ir.Constant(I32, number) for number in (0, 2, 1))])
 
     def store(self, vector: Vector, align: int = 1) -> None:
         """Write all lanes."""

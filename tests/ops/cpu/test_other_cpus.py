@@ -47,7 +47,7 @@ def innermost(assembly: str, instruction: str) -> str:
 
 
 @pytest.mark.parametrize("kind", PRODUCTS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("tokens", [1, 1000])
+@pytest.mark.parametrize("tokens", [1, 32, 1000])
 def test_the_product_stays_in_registers(other, kind, tokens):
     if kind.refuses(other):
         assert kind != Float32()  # every CPU has that one
