@@ -19,7 +19,11 @@ def _facts() -> dict:
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
-    return {"threads": torch.get_num_threads(), "torch_version": torch.__version__}
+    return {
+        "threads": torch.get_num_threads(),
+        "torch_version": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def _watch(connection: socket.socket, scratch: str) -> None:

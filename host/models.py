@@ -17,6 +17,7 @@ from ..ops.native import has_native_bf16
 from .assign import assign_tensors
 from .operations import packed_operations
 from .patcher import make_patcher
+from .steady import make_steady
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 ATTACHMENT = "wan_gguf"  # key of the settings that travel with the MODEL
@@ -42,6 +43,7 @@ def load_diffusion_model(
     model = config.get_model({}, "")
     source = Path(checkpoint.path).name
     assign_tensors(model.diffusion_model, checkpoint.tensors, source)
+    make_steady(model.diffusion_model)
     patcher = make_patcher(model, load_device, comfy.model_management.unet_offload_device(), disable_dynamic)
     patcher.cached_patcher_init = (load_diffusion_model, (path, dtype, mode))
     computes_in = model.get_dtype_inference()

@@ -167,6 +167,15 @@ class PackedOperations(comfy.ops.manual_cast):
             self.row_scale = self.row_scale.to(packed.device)
             return replace(packed, row_scale=self.row_scale)
 
+    class Conv3d(comfy.ops.manual_cast.Conv3d):
+        """The patch embedding. On a CPU one video at a time: torch computes one and several with other code."""
+
+        def _conv_forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            forward = super()._conv_forward
+            if x.device.type != "cpu" or x.shape[0] == 1:
+                return forward(x, *args, **kwargs)
+            return torch.cat([forward(video, *args, **kwargs) for video in x.split(1)])
+
     class Embedding(PackedWeightMixin, comfy.ops.manual_cast.Embedding):
         """Rows of a packed or dense table. Packed rows are gathered where the table lies, so the table never moves."""
 

@@ -22,6 +22,7 @@ from .lazy_encoder import LazyCLIP
 from .operations import PackedOperations
 from .patcher import adopt
 from .prompt_tokens import Span, weighted_tokens
+from .steady import make_steady
 
 # Small, and read 512 x 512 times per layer: kept dense.
 DENSE_SUFFIXES = ("relative_attention_bias.weight",)
@@ -52,6 +53,7 @@ def load_text_encoder(path: str | Path, disable_dynamic: bool = False) -> comfy.
     )
     transformer = clip.cond_stage_model.umt5xxl.transformer
     assign_tensors(transformer, checkpoint.tensors, Path(checkpoint.path).name, DENSE_SUFFIXES)
+    make_steady(transformer)
     adopt(clip.patcher)
     clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (path,))
     return clip

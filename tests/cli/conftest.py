@@ -56,7 +56,8 @@ def odd_pack(root, tmp_path_factory) -> Path:
     """A copy of what the host needs of the pack, oddly named, beside a neighbour that tells if it is imported."""
     parent = tmp_path_factory.mktemp("odd") / "包 100% {x} 'q' .d"
     pack = parent / "-wan pack.v2 测试"
-    for name in ("host", "loaders", "locales", "nodes", "ops", "sampling", "text", "web", "reference_model/files"):
+    floors = ("convert", "host", "loaders", "nodes", "ops", "sampling", "text")
+    for name in (*floors, "locales", "web", "reference_model/files"):
         if (root / name).is_dir():
             shutil.copytree(root / name, pack / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("__init__.py", "pyproject.toml"):

@@ -1,0 +1,177 @@
+"""A result of the demo is made again on a running host: equal as it is, different when anything in it is changed.
+
+Needs the reference model's files in reference_model/files.
+"""
+
+import copy
+import http.client
+import io
+import json
+import time
+
+import pytest
+
+from wan_gguf.cli import demo, verify_result
+from wan_gguf.cli.client import generate
+from wan_gguf.cli.errors import CliError
+from wan_gguf.cli.record import local_conditions, make_record, model_hashes, told_frames_sha256
+from wan_gguf.cli.record_form import read_record
+from wan_gguf.cli.terminal import Progress
+from wan_gguf.cli.verify_result import check
+from wan_gguf.cli.workflow import load_workflow, with_settings
+
+
+def forget(server) -> None:
+    """Make the host drop what it has cached, or it would hand out the old frames instead of making them again."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", "/free", json.dumps({"free_memory": True}), {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def ran(server, workflow) -> set[str]:
+    """The nodes that are not answered from the host's cache."""
+    return set(generate(server.port, workflow, lambda *_: None).stage_s)
+
+
+@pytest.fixture(scope="module")
+def made(server, tmp_path_factory):
+    """(path of a record with its video beside it, the record) of a small demo."""
+    workflow = with_settings(
+        load_workflow(), {"prompt": "a red circle moves left", "seed": 11, "steps": 2, "frames": 5}
+    )
+    result = demo.make_video(server, workflow, Progress(io.StringIO()))
+    folder = tmp_path_factory.mktemp("结果")
+    paths = demo.write_results(folder, "demo", result["video"], result["sheet"], result["record"])
+    return paths["record"], read_record(paths["record"])
+
+
+@pytest.fixture
+def checked(server, made):
+    """checked(change) -> the outcome for the record after change(record)."""
+
+    def run(change=lambda record: None, path=made[0]):
+        record = copy.deepcopy(made[1])
+        change(record)
+        return check(server, path, record, Progress(io.StringIO()))
+
+    return run
+
+
+def test_an_untouched_result_is_made_again_and_equal(server, made, checked):
+    deadline = time.monotonic() + 60
+    forget(server)
+    while not {"model", "sampler", "decode"} <= ran(server, made[1]["workflow"]):  # the host forgets in its own time
+        assert time.monotonic() < deadline, "the host still answers from its cache"
+        forget(server)
+    outcome = checked()
+    assert (outcome.is_equal, outcome.differences, outcome.conditions) == (True, [], [])
+    assert outcome.frames == 5 and outcome.frames_sha256 == made[1]["frames_sha256"]
+
+
+def first_digit_changed(text: str) -> str:
+    return ("0" if text[0] != "0" else "1") + text[1:]
+
+
+def edit(*keys, value):
+    """A change that sets record[keys[0]][keys[1]]...; `value` may be a function of the old value."""
+
+    def change(record):
+        for key in keys[:-1]:
+            record = record[key]
+        record[keys[-1]] = value(record[keys[-1]]) if callable(value) else value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (edit("frames_sha256", value=first_digit_changed), "frames_sha256 does not belong to frame_hashes"),
+        (edit("frame_hashes", 3, value="0" * 16), "frame_hashes do not belong to frames_sha256"),
+        (edit("settings", "seed", value=12), "seed: the record says 12, its workflow gives 11"),
+        (edit("settings", "negative", value="other"), "negative: the record says 'other', its workflow gives "),
+        (edit("language", value="zh"), "language: the record says 'zh', its workflow gives 'en'"),
+        (edit("workflow", "sampler", "inputs", "seed", value=12), "5 of 5 frames differ, the first is frame 0"),
+        (edit("workflow", "prompt", "inputs", "positive", value="a blue square"), "5 of 5 frames differ"),
+        (edit("workflow", "latent", "inputs", "frames", value=1), "the record has 5 frames, its workflow gives 1"),
+        (edit("video_sha256", value=first_digit_changed), "demo.mp4 is not the file that was recorded"),
+    ],
+)
+def test_whatever_is_edited_is_found_and_named(checked, change, said):
+    outcome = checked(change)
+    assert not outcome.is_equal
+    assert any(said in difference for difference in outcome.differences), outcome.differences
+
+
+def test_a_record_without_hashes_of_frames_is_compared_by_the_whole_hash(checked):
+    def older(record):
+        del record["frame_hashes"], record["record_version"], record["nodes"], record["video_sha256"]
+
+    assert checked(older).is_equal
+    assert not checked(lambda record: (older(record), edit("frames_sha256", value="0" * 64)(record))).is_equal
+
+
+def test_a_video_that_was_changed_or_moved_away(made, checked, tmp_path):
+    path, record = made
+    beside = tmp_path / path.name
+    moved = checked(path=beside)
+    assert moved.is_equal and moved.notes[0] == "demo.mp4 is not beside the record, so it was not compared"
+    (tmp_path / record["files"]["video"]).write_bytes(b"another video")
+    assert "demo.mp4 is not the file that was recorded" in checked(path=beside).differences
+
+
+def test_nodes_of_other_packs_are_refused(checked):
+    def foreign(record):
+        record["workflow"]["x"] = {"class_type": "RunAnything", "inputs": {"code": "1"}}
+
+    with pytest.raises(CliError, match="the workflow uses RunAnything, which neither ComfyUI nor this pack has"):
+        checked(foreign)
+
+
+def test_frames_of_a_node_that_gives_none_are_different(checked):
+    outcome = checked(edit("nodes", "frames", value="latent"))
+    assert "the record has 5 frames, its workflow gives 0" in outcome.differences
+
+
+def test_without_any_certain_hash_nothing_is_claimed(checked):
+    with pytest.raises(CliError, match="has no hash of frames, nor of a video whose bytes are certain"):
+        checked(edit("frames_sha256", value=None))
+
+
+def test_a_model_of_unknown_hash_is_mentioned(server, made):
+    outcome = check(server, *made, Progress(io.StringIO()), ("a.gguf",))
+    assert outcome.is_equal and outcome.notes[0].startswith("a.gguf: the record does not tell which file")
+
+
+def test_frames_and_file_of_the_streaming_node(server, tmp_path):
+    """It tells the hash of its frames, and its file is the same bytes for the same frames and settings."""
+    workflow = with_settings(load_workflow(), {"seed": 5, "steps": 1, "frames": 5})
+    inputs = {"samples": ["sampler", 0], "vae": ["vae", 0], "filename_prefix": "streamed", "tiling": "off"}
+    for name in ("decode", "video", "save_frames"):
+        del workflow[name]
+    workflow["save_video"] = {"class_type": verify_result.OWN_SAVER, "inputs": inputs}
+    progress, nodes = Progress(io.StringIO()), {"video": "save_video", "frames": None}
+    result = demo.run_workflow(server, workflow, progress, ("save_video",))
+    models, video = model_hashes(workflow), result.files["save_video"][0]
+    record = make_record(workflow, result, [], video, models, local_conditions(server), nodes)
+    record |= {"frames_sha256": told_frames_sha256(result.outputs), "frame_hashes": None}
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    forget(server)
+    outcome = check(server, path, read_record(path), progress)
+    assert (outcome.differences, outcome.frames_sha256) == ([], record["frames_sha256"])
+    inputs["crf"] = 40
+    assert check(server, path, record, progress).differences == ["the encoded video has other bytes"]
+    inputs["crf"], workflow["sampler"]["inputs"]["seed"] = -1, 6
+    assert len(check(server, path, record, progress).differences) == 2
+
+
+def test_the_command_with_a_server_of_its_own(made, host_dir, monkeypatch, capsys):
+    """Another process, another server, another place of the pack; the recorded threads, not this machine's."""
+    path, record = made
+    monkeypatch.setenv("OMP_NUM_THREADS", str(record["threads"] + 1))
+    assert verify_result.run({path: record}, None, True, host_dir) == 0
+    printed = json.loads(capsys.readouterr().out)["results"][0]
+    assert printed["is_equal"] and printed["frames_sha256"] == record["frames_sha256"]
+    assert not [text for text in printed["conditions"] if text.startswith("threads")]
