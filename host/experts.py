@@ -69,13 +69,13 @@ def check_pair(high: ModelPatcher, low: ModelPatcher) -> None:
         )
 
 
-def with_steps(experts: list[Expert]) -> list[Expert]:
-    """The experts that have steps: a boundary at either end of the schedule leaves the other one none."""
+def with_steps(experts: list[Expert]) -> list[Expert | None]:
+    """None in place of an expert without steps: a boundary at either end of the schedule leaves one of them none."""
     starts = [0, *(expert.stop for expert in experts)]
     for expert, start in zip(experts, starts, strict=False):
         if expert.stop == start:
             logging.warning("%s has no steps and is not used; change boundary, shift or steps", expert.name)
-    return [expert for expert, start in zip(experts, starts, strict=False) if expert.stop > start]
+    return [expert if expert.stop > start else None for expert, start in zip(experts, starts, strict=False)]
 
 
 def hand_over(leaving: ModelPatcher, entering: ModelPatcher, latent_shape: Sequence[int]) -> None:

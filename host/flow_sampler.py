@@ -25,11 +25,17 @@ MIN_TIMESTEP = 1.0
 
 
 class FlowRun:
-    """One run of a solver, which the guiders of the experts advance one after the other."""
+    """One run of a solver, which the guiders of the experts advance one after the other.
 
-    def __init__(self, solver: Solver, schedule: Schedule):
+    With `on_cpu` what it keeps between two evaluations lies on the CPU, whatever the device of the model: many runs can
+    wait for their next expert. The solvers add, subtract and multiply by numbers, each rounded once on every device, so
+    no bit of the result depends on it.
+    """
+
+    def __init__(self, solver: Solver, schedule: Schedule, on_cpu: bool = False):
         self.solver = solver
         self.schedule = schedule
+        self.on_cpu = on_cpu
         self.step = 0  # steps taken
         self._run: Run | None = None
         self._request: tuple[torch.Tensor, float] | None = None
@@ -42,7 +48,8 @@ class FlowRun:
         """
         self._on_step = on_step
         if self._run is None:
-            self._run = self.solver(noise, self.schedule, self._forward)
+            start = noise.to("cpu") if self.on_cpu else noise
+            self._run = self.solver(start, self.schedule, self._forward)
             self._request = next(self._run)
         while self.step < stop:
             v = velocity(*self._request)
@@ -50,6 +57,7 @@ class FlowRun:
             try:
                 self._request = self._run.send(v)
             except StopIteration as end:
+                self._request = None
                 return end.value
         return self._request[0]
 
@@ -61,11 +69,17 @@ class FlowSampler(comfy.samplers.Sampler):
     """The steps of a run up to `stop`, with the model of one guider."""
 
     def __init__(
-        self, run: FlowRun, stop: int, description: str | None = None, before_last_step: Callable | None = None
+        self,
+        run: FlowRun,
+        stop: int,
+        description: str | None = None,
+        before_first_step: Callable[[], None] | None = None,
+        before_last_step: Callable[[], None] | None = None,
     ):
         self.run = run
         self.stop = stop
         self.description = description
+        self.before_first_step = before_first_step
         self.before_last_step = before_last_step
 
     def sample(
@@ -83,6 +97,8 @@ class FlowSampler(comfy.samplers.Sampler):
         denoiser = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)  # keeps masked parts of the latent as they are
         denoiser.latent_image, denoiser.noise = latent_image, noise
         run, steps = self.run, len(self.run.schedule)
+        if self.before_first_step is not None:
+            self.before_first_step()
 
         def velocity(x: torch.Tensor, timestep: float) -> torch.Tensor:
             if self.before_last_step is not None and run.step == self.stop - 1:

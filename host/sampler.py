@@ -2,34 +2,76 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-import comfy.model_management
 import comfy.samplers
-import comfy.utils
-import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..sampling.experts import AUTO_BOUNDARY, Split, resolve_boundary, split_steps
 from ..sampling.guidance import SAME_CFG, resolve_cfg_low_noise, validate_cfg
-from ..sampling.noise import seed_noise
+from ..sampling.noise import validate_seed
 from ..sampling.presets import CUSTOM, PRESETS, RunSettings, preset_settings
 from ..sampling.schedules import SCHEDULES
 from ..sampling.solvers import SOLVERS
 from .attention import steady_attention
 from .cfg_batching import CFG_MODES, cond_batch_function
-from .experts import Expert, check_pair, hand_over, read_ahead, takes_image, transformer_config, with_steps
-from .flow_sampler import FlowRun, FlowSampler
+from .experts import Expert, check_pair, takes_image, transformer_config, with_steps
+from .flow_sampler import FlowRun
 from .image_conditioning import check_start_image_fits
 from .models import ATTACHMENT
 from .sampler_checks import check_choice, check_latent, check_text, with_shift
-from .watch import check_final
+from .sampler_turns import Row, run_rows
 
 HIGH_NOISE, LOW_NOISE = "high_noise", "low_noise"
 
 
-def sample_latent(
+def sample_latent(model: ModelPatcher, positive: list, negative: list, latent: dict, **settings: Any) -> dict:
+    """Noise of a seed in the shape of `latent` -> sampled latent, full denoise. Other keys of `latent` are kept.
+
+    `positive` and `negative` are CONDITIONING; at cfg 1.0 the negative one is not evaluated. The settings are those of
+    `sample_rows`, for which this is a list of one.
+    """
+    (sampled,) = sample_rows(
+        [{"model": model, "positive": positive, "negative": negative, "latent": latent, **settings}]
+    )
+    return sampled
+
+
+def sample_rows(rows: Sequence[Mapping[str, Any]], node_id: str | None = None) -> list[dict]:
+    """The sampled latent of each row, as if it were alone; every model is loaded once.
+
+    A row has `model`, `positive`, `negative`, `latent`, `seed`, `steps`, `cfg`, `shift`, `solver`, `cfg_mode`, and may
+    have `low_noise_model`, `preset`, `cfg_low_noise`, `boundary`: with `low_noise_model` the steps below `boundary` (0:
+    the model's own) are its, at `cfg_low_noise` (0: as cfg). A preset other than "custom" replaces steps, cfg, shift,
+    solver, cfg_low_noise and boundary. The key "wan_gguf" of a result records the settings. Progress is shown in the
+    node `node_id`. Raises ValueError before anything is loaded when the inputs of a row do not fit, RuntimeError when a
+    model gives NaN.
+    """
+    shifted: dict[tuple[int, float], ModelPatcher] = {}
+    ready = []
+    for number, row in enumerate(rows, start=1):
+        with _naming_row(number, len(rows)):
+            ready.append(_prepared(shifted, **row))
+    for number, row in enumerate(ready, start=1):
+        logging.info("%s%s", f"row {number} of {len(ready)}: " if len(ready) > 1 else "", describe_run(row.record))
+    return run_rows(ready, node_id)
+
+
+@contextlib.contextmanager
+def _naming_row(number: int, n_rows: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if n_rows == 1:
+            raise
+        raise ValueError(f"row {number} of {n_rows}: {error}") from error
+
+
+def _prepared(
+    shifted: dict[tuple[int, float], ModelPatcher],
     model: ModelPatcher,
     positive: list,
     negative: list,
@@ -45,14 +87,8 @@ def sample_latent(
     preset: str = CUSTOM,
     cfg_low_noise: float = SAME_CFG,
     boundary: float = AUTO_BOUNDARY,
-) -> dict:
-    """Noise of `seed` in the shape of `latent` -> sampled latent, full denoise. Other keys of `latent` are kept.
-
-    `positive` and `negative` are CONDITIONING; at cfg 1.0 the negative one is not evaluated. With `low_noise_model` the
-    steps below `boundary` (0: the model's own) are its, at `cfg_low_noise` (0: as cfg). A preset other than "custom"
-    replaces steps, cfg, shift, solver, cfg_low_noise and boundary. The key "wan_gguf" of the result records the
-    settings. Raises ValueError before anything is loaded when inputs do not fit, RuntimeError when the model gives NaN.
-    """
+) -> Row:
+    """A row, checked. `shifted` holds the models at their shift, so that rows share them."""
     check_choice("solver", solver, SOLVERS)
     check_choice("cfg mode", cfg_mode, CFG_MODES)
     check_choice("preset", preset, PRESETS)
@@ -67,14 +103,13 @@ def sample_latent(
     settings = _resolved(RunSettings(steps, cfg, shift, solver, cfg_low_noise, boundary), preset, models, samples)
     schedule = SCHEDULES[settings.solver](settings.steps, settings.shift)
     split = None if low_noise_model is None else split_steps(schedule, settings.boundary)
-    experts = _experts(models, positive, negative, settings, split, cfg_mode)
-    noise = seed_noise(samples.shape, seed)
-    record = {**_record(experts, settings, split), "seed": seed, "cfg_mode": cfg_mode, "preset": preset}
-    logging.info("%s", describe_run(record))
-    sampled = _run(with_steps(experts), FlowRun(SOLVERS[settings.solver], schedule), noise, latent, seed)
-    if "noise_mask" not in latent:  # a mask may leave nothing to sample
-        check_final(sampled, models[-1])
-    return _result(latent, sampled, record)
+    for one in models:
+        if (id(one), settings.shift) not in shifted:
+            shifted[id(one), settings.shift] = with_shift(one, settings.shift)
+    guided = [(one, shifted[id(one), settings.shift]) for one in models]
+    experts = _experts(guided, positive, negative, settings, split, cfg_mode)
+    record = _record(experts, settings, split) | {"seed": validate_seed(seed), "cfg_mode": cfg_mode, "preset": preset}
+    return Row(with_steps(experts), FlowRun(SOLVERS[settings.solver], schedule), latent, record["seed"], record)
 
 
 def describe_run(record: dict) -> str:
@@ -103,30 +138,30 @@ def _resolved(settings: RunSettings, preset: str, models: list[ModelPatcher], sa
 
 
 def _experts(
-    models: list[ModelPatcher],
+    models: list[tuple[ModelPatcher, ModelPatcher]],
     positive: list,
     negative: list,
     settings: RunSettings,
     split: Split | None,
     cfg_mode: str,
 ) -> list[Expert]:
-    """One expert per model in the order they run, those without steps included."""
+    """One expert per (model, the same at its shift) in the order they run, those without steps included."""
     names, scales, stops = [None], [settings.cfg], [settings.steps]
     if split is not None:
         names, scales = [HIGH_NOISE, LOW_NOISE], [settings.cfg, settings.cfg_low_noise]
         stops = [split.high, settings.steps]
     experts = []
-    for name, model, scale, stop in zip(names, models, scales, stops, strict=True):
-        guider, attention = _guider(model, positive, negative, scale, settings.shift, cfg_mode)
+    for name, (model, shifted), scale, stop in zip(names, models, scales, stops, strict=True):
+        guider, attention = _guider(shifted, positive, negative, scale, cfg_mode)
         experts.append(Expert(name, model, guider, attention, stop))
     return experts
 
 
 def _guider(
-    model: ModelPatcher, positive: list, negative: list, cfg: float, shift: float, cfg_mode: str
+    model: ModelPatcher, positive: list, negative: list, cfg: float, cfg_mode: str
 ) -> tuple[comfy.samplers.CFGGuider, str]:
     """The host's guider for these settings, and the name of the attention that will run."""
-    guider = comfy.samplers.CFGGuider(with_shift(model, shift))
+    guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     transformer_options, attention = steady_attention(model.model_options["transformer_options"])
@@ -136,29 +171,6 @@ def _guider(
         "sampler_calc_cond_batch_function": cond_batch_function(cfg_mode),
     }
     return guider, attention
-
-
-def _run(experts: list[Expert], run: FlowRun, noise: torch.Tensor, latent: dict, seed: int) -> torch.Tensor:
-    """All steps, each expert's part in its guider; the first leaves its device before the next one is loaded."""
-    callback = latent_preview.prepare_callback(experts[0].model, len(run.schedule))
-    with contextlib.ExitStack() as cleanup:
-        for expert, following in zip(experts, [*experts[1:], None], strict=True):
-            reading = None if following is None else read_ahead(expert.patcher, following.patcher)
-            if reading is not None:
-                cleanup.callback(reading.stop)
-            sampled = expert.guider.sample(
-                noise,
-                latent["samples"],
-                FlowSampler(run, expert.stop, expert.name, None if reading is None else reading.start),
-                run.schedule.sigmas.float(),
-                denoise_mask=latent.get("noise_mask"),
-                callback=callback,
-                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-                seed=seed,
-            )
-            if following is not None:
-                hand_over(expert.patcher, following.patcher, noise.shape)
-    return sampled
 
 
 def _record(experts: list[Expert], settings: RunSettings, split: Split | None) -> dict:
@@ -171,11 +183,3 @@ def _record(experts: list[Expert], settings: RunSettings, split: Split | None) -
     low = {**experts[1].model.attachments.get(ATTACHMENT, {}), "attention": experts[1].attention}
     record |= {f"{LOW_NOISE}_{key}": value for key, value in low.items()}
     return record | {"cfg_low_noise": settings.cfg_low_noise, "boundary": split.boundary, "split": str(split)}
-
-
-def _result(latent: dict, sampled: torch.Tensor, record: dict) -> dict:
-    """`latent` with its samples replaced, as the stock KSampler returns it, and the record of the run."""
-    management = comfy.model_management
-    samples = sampled.to(device=management.intermediate_device(), dtype=management.intermediate_dtype())
-    kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio")}
-    return {**kept, "samples": samples, ATTACHMENT: record}

@@ -19,7 +19,8 @@ _UNQUANTISED = ("F32", "F16", "BF16")
 _VAE_AS_GGUF = ("a Wan VAE as GGUF", "use its safetensors version in the Load VAE node")
 _WAN_AS_SAFETENSORS = (
     "a Wan transformer as safetensors",
-    "load it with the host's 'Load Diffusion Model' node, or use the same model as GGUF",
+    "load it with the host's 'Load Diffusion Model' node, or make a GGUF of it with the node 'Wan GGUF Convert' or "
+    "`python3 cli convert`",
 )
 _VAE_LATENT = "decoder.conv1.weight"  # (features, latent channels, 3, 3, 3)
 

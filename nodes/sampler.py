@@ -1,9 +1,11 @@
 """Wan GGUF Sampler: noise from the seed, then classifier-free guidance along a schedule with a solver."""
 
+from collections.abc import Sequence
+
 from comfy_api.latest import io, ui
 
 from ..host.cfg_batching import CFG_MODES
-from ..host.sampler import describe_run, sample_latent
+from ..host.sampler import describe_run, sample_rows
 from ..sampling.experts import AUTO_BOUNDARY, IMAGE_BOUNDARY, TEXT_BOUNDARY
 from ..sampling.guidance import SAME_CFG, resolve_cfg_low_noise, validate_cfg
 from ..sampling.noise import MAX_SEED
@@ -11,6 +13,7 @@ from ..sampling.presets import CUSTOM, PRESETS
 from ..sampling.solvers import SOLVERS
 from .category import CATEGORY
 from .graph import refuse_wrong_files
+from .lists import as_rows
 
 MAX_STEPS = 1000
 
@@ -26,53 +29,52 @@ class WanGGUFSampler(io.ComfyNode):
             category=CATEGORY,
             description="Turns noise into a video latent that follows the prompt, with one model or with the two "
             "experts of Wan2.2 A14B. Everything that can change the result is a setting here, so the same settings and "
-            "seed give the same video.",
+            "seed give the same video. Lists, as from 'Wan GGUF Prompt List', are sampled row by row with every model "
+            "loaded once.",
             search_aliases=["ksampler", "sampler", "unipc", "dpm++", "cfg", "high noise", "采样器", "K采样器"],
             inputs=[*_link_inputs(), *_noise_inputs(), *_guidance_inputs(), *_preset_inputs(), *_expert_inputs()],
             outputs=[
                 io.Latent.Output(
                     "samples",
                     display_name="latent",
-                    tooltip="The finished video latent, for 'Wan GGUF VAE Decode'.",
+                    tooltip="The finished video latent, for 'Wan GGUF VAE Decode'; of lists one for each row.",
+                    is_output_list=True,
                 ),
             ],
+            is_input_list=True,
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, cfg: float | None = None, cfg_low_noise: float | None = None) -> bool | str:
-        try:  # what is linked is None here, and checked at execution
-            if cfg is not None:
-                validate_cfg(cfg)
-            if cfg_low_noise is not None:
-                resolve_cfg_low_noise(cfg_low_noise, cfg=1.0)
+    def validate_inputs(cls, cfg: Sequence | None = None, cfg_low_noise: Sequence | None = None) -> bool | str:
+        try:  # a value comes as a list of it; what is linked as (None,), and is checked at execution
+            for scale in cfg or ():
+                if scale is not None:
+                    validate_cfg(scale)
+            for scale in cfg_low_noise or ():
+                if scale is not None:
+                    resolve_cfg_low_noise(scale, cfg=1.0)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        positive,
-        negative,
-        latent: dict,
-        seed: int,
-        steps: int,
-        cfg: float,
-        shift: float,
-        solver: str,
-        cfg_mode: str,
-        low_noise_model=None,
-        preset: str = CUSTOM,
-        cfg_low_noise: float = SAME_CFG,
-        boundary: float = AUTO_BOUNDARY,
-    ) -> io.NodeOutput:
+    def execute(cls, **inputs: list) -> io.NodeOutput:
         refuse_wrong_files(cls.hidden)
-        settings = {"seed": seed, "steps": steps, "cfg": cfg, "shift": shift, "solver": solver, "cfg_mode": cfg_mode}
-        experts = {"low_noise_model": low_noise_model, "cfg_low_noise": cfg_low_noise, "boundary": boundary}
-        sampled = sample_latent(model, positive, negative, latent, preset=preset, **settings, **experts)
-        return io.NodeOutput(sampled, ui=ui.PreviewText(describe_run(sampled["wan_gguf"])))
+        rows = as_rows(inputs)
+        sampled = sample_rows(rows, None if cls.hidden is None else cls.hidden.unique_id)
+        return io.NodeOutput(sampled, ui=ui.PreviewText(describe_rows([row["wan_gguf"] for row in sampled])))
+
+
+def describe_rows(records: list[dict]) -> str:
+    """The settings of a run in words; of several the seeds too, and what they have in common once."""
+    if len(records) == 1:
+        return describe_run(records[0])
+    texts = [describe_run(record) for record in records]
+    lines = [f"row {number}: seed {record['seed']}" for number, record in enumerate(records, start=1)]
+    if len(set(texts)) == 1:
+        return "\n".join([texts[0], *lines])
+    return "\n".join(f"{line}, {text}" for line, text in zip(lines, texts, strict=True))
 
 
 def _link_inputs() -> list[io.Input]:

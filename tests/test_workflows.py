@@ -7,6 +7,8 @@ import pytest
 
 from wan_gguf.host.paths import register_folders
 from wan_gguf.nodes.extension import discover_nodes
+from wan_gguf.text.language import detect_language
+from wan_gguf.text.prompt_list import parse_prompt_list
 
 HOST_NODES = {  # type -> the host's module
     "VAELoader": "nodes",
@@ -40,7 +42,7 @@ REAL_MODELS = {  # name -> official settings: wan/configs of Wan2.2
         "shift": 5.0, "boundary": 0.9, "size_mode": "image aspect ratio",
     },
 }  # fmt: skip
-EXAMPLES = ["wan_gguf_reference_text_to_video", *REAL_MODELS]
+EXAMPLES = ["wan_gguf_reference_text_to_video", "wan_gguf_reference_prompt_list", *REAL_MODELS]
 FILES = {"model_name", "encoder_name", "vae_name"}
 UPLOADS = {"image"}  # files of the host's input folder
 
@@ -238,6 +240,22 @@ def test_the_sampler_takes_all_three_outputs_of_image_to_video(root, classes, na
         (graph[source]["class_type"], slot) for source, slot in map(sampler.get, ("positive", "negative", "latent"))
     ]
     assert sources == [("WanGGUFImageToVideo", slot) for slot in range(3)]
+
+
+def test_the_prompt_list_has_rows_in_both_languages_and_reaches_every_node(root, classes):
+    graph = to_api(load(root, "wan_gguf_reference_prompt_list"), classes)
+    source, node = next((key, node) for key, node in graph.items() if node["class_type"] == "WanGGUFPromptList")
+    rows = parse_prompt_list(node["inputs"]["text"], node["inputs"]["kind"])
+    assert sorted(detect_language(row.prompt) for row in rows) == ["en", "en", "zh", "zh"]
+    taken = [value for other in graph.values() for value in other["inputs"].values() if value in links_of(source)]
+    assert sorted(slot for _, slot in taken) == list(range(9))
+    assert graph[6]["inputs"]["seed"] == [source, 2]
+    assert graph[9]["inputs"]["filename_prefix"] == [source, 8]
+
+
+def links_of(source: int) -> list[list]:
+    """All links that may begin at the node."""
+    return [[source, slot] for slot in range(9)]
 
 
 @pytest.mark.parametrize(

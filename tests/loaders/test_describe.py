@@ -157,8 +157,8 @@ def test_a_wan_transformer_as_safetensors(tmp_path):
     tensors = dict.fromkeys(wan_tensors(layers=1), ("F16", (1,), b"ab"))
     (tmp_path / "x.gguf").write_bytes(safetensors_bytes(tensors))
     assert describe(tmp_path / "x.gguf").summary == (
-        "x.gguf: is a Wan transformer as safetensors; load it with the host's 'Load Diffusion Model' node, or use the "
-        "same model as GGUF"
+        "x.gguf: is a Wan transformer as safetensors; load it with the host's 'Load Diffusion Model' node, or make "
+        "a GGUF of it with the node 'Wan GGUF Convert' or `python3 cli convert`"
     )
 
 

@@ -53,7 +53,9 @@ def image(value=0.8):
 
 def frames(model, prompts, vae, start_image, **more):
     inputs = WanGGUFImageToVideo.execute(*prompts, vae, **SIZE, start_image=start_image).args
-    latent = WanGGUFSampler.execute(model, *inputs, **SETTINGS, **more).args[0]
+    names = ("model", "positive", "negative", "latent")
+    settings = {**dict(zip(names, (model, *inputs), strict=True)), **SETTINGS, **more}
+    (latent,) = WanGGUFSampler.execute(**{name: [value] for name, value in settings.items()}).args[0]
     return WanGGUFVAEDecode.execute(latent, vae).args[0]
 
 

@@ -9,14 +9,31 @@ from pathlib import Path
 
 import pytest
 
-RUNTIME = ["__init__.py", "nodes", "host", "loaders", "ops", "sampling", "text", "web", "locales", "pyproject.toml"]
+RUNTIME = [
+    "__init__.py",
+    "nodes",
+    "host",
+    "convert",
+    "loaders",
+    "ops",
+    "sampling",
+    "text",
+    "web",
+    "locales",
+    "pyproject.toml",
+]
 NODE_IDS = [
+    "WanGGUFConvert",
     "WanGGUFEmptyLatent",
     "WanGGUFImageToVideo",
+    "WanGGUFLoadLatent",
     "WanGGUFLoraLoader",
     "WanGGUFModelLoader",
     "WanGGUFPrompt",
+    "WanGGUFPromptList",
+    "WanGGUFRecordImportance",
     "WanGGUFSampler",
+    "WanGGUFSaveVideo",
     "WanGGUFTextEncoderLoader",
     "WanGGUFVAEDecode",
 ]
@@ -39,6 +56,7 @@ BAD = {  # name -> (node, changed inputs, parts of the message)
     "seed": ("sampler", {"seed": -1}, ["seed", "smaller than min"]),
     "steps": ("sampler", {"steps": 0}, ["steps", "smaller than min"]),
     "solver": ("sampler", {"solver": "heun"}, ["solver", "heun"]),
+    "cfg of the low-noise expert": ("sampler", {"cfg_low_noise": 0.5}, ["cfg_low_noise must be from 1.0 to 15.0"]),
     "wrong link": ("sampler", {"model": ["text_encoder", 0]}, ["model", "CLIP"]),
 }
 
@@ -57,6 +75,24 @@ def graph(root) -> dict:
 
 
 SMALL = {"width": 32, "height": 16, "frames": 5, "steps": 1, "dtype": "fp32"}
+
+
+LIST = {
+    "text": "prompt,seed,size,name\na red circle,3,32x16,圆\n红色的圆形向左移动,4,16x16,\na blue square,5,,c",
+    "kind": "csv", "list_name": "none", "seed_policy": "from the row", "seed": 0, "negative": "", "cfg": 1.0,
+    "steps": 2, "width": 32, "height": 32, "frames": 5, "name_prefix": "list/",
+}  # fmt: skip
+
+
+def with_list(graph: dict, **inputs) -> dict:
+    """The workflow with a prompt list for all that rows can say."""
+    graph = copy.deepcopy(graph)
+    graph["list"] = {"class_type": "WanGGUFPromptList", "inputs": LIST | inputs}
+    graph["prompt"]["inputs"] |= {"positive": ["list", 0], "negative": ["list", 1]}
+    graph["sampler"]["inputs"] |= {"seed": ["list", 2], "cfg": ["list", 3], "steps": ["list", 4]}
+    graph["latent"]["inputs"] |= {"width": ["list", 5], "height": ["list", 6], "frames": ["list", 7]}
+    graph["save_frames"]["inputs"] |= {"filename_prefix": ["list", 8]}
+    return graph
 
 
 def changed(graph: dict, node: str, **inputs) -> dict:
@@ -81,8 +117,19 @@ def probe(root, host_dir, graph, model_folder, tmp_path_factory) -> dict:
         copier(root / name, pack / name)
     wrong_vae = changed(graph, "vae", vae_name="vae22.safetensors")
     wanted = {
-        "validate": [graph, *(changed(graph, node, **changes) for node, changes, _ in BAD.values()), wrong_vae],
-        "execute": [[graph, changed(graph, "prompt", positive="红色的圆形向左移动")], [wrong_vae], [graph]],
+        "validate": [
+            graph,
+            *(changed(graph, node, **changes) for node, changes, _ in BAD.values()),
+            with_list(graph),
+            with_list(graph, text="prompt,seed\na,1\nb,x\n(c:99),2"),
+            wrong_vae,
+        ],
+        "execute": [
+            [graph, changed(graph, "prompt", positive="红色的圆形向左移动")],
+            [wrong_vae],
+            [graph],
+            [with_list(graph)],
+        ],
     }
     program = Path(__file__).with_name("host_probe.py")
     command = [sys.executable, str(program), str(host_dir), str(pack), str(model_folder)]
@@ -150,6 +197,29 @@ def test_a_repeated_prompt_is_a_hit(probe):
     ]
     assert again["shown"]["prompt"]["cache"] == ["positive: hit", "negative: hit"]
     assert again["shown"]["prompt"]["text"] == first["text"]
+
+
+def test_a_prompt_list_flows_through_the_graph(probe):
+    assert probe["answers"][-3] == [True, {}]
+    (run,) = probe["runs"][3]
+    assert "execution_success" in run, run
+    shown = run["shown"]
+    names = [image["filename"] for image in shown["save_frames"]["images"]]
+    assert names == [f"{name}_0000{i}_.png" for name in ("圆", "0002", "c") for i in range(1, 6)]
+    assert {image["subfolder"] for image in shown["save_frames"]["images"]} == {"list"}
+    assert shown["sampler"]["text"][0].splitlines() == [
+        "custom: 2 steps, cfg 1, shift 3, euler",
+        "row 1: seed 3",
+        "row 2: seed 4",
+        "row 3: seed 5",
+    ]
+
+
+def test_a_prompt_list_with_bad_rows_is_refused_with_their_lines(probe):
+    valid, errors = probe["answers"][-2]
+    assert valid is False
+    assert list(errors) == ["list"]
+    assert "line 3, column seed: must be a whole number" in errors["list"][0][1]
 
 
 def test_a_vae_of_other_channels_is_refused_before_anything_is_loaded(probe):

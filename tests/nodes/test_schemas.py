@@ -2,7 +2,10 @@
 
 import pytest
 
+from wan_gguf.convert.ggml_types import FILE_TYPES
 from wan_gguf.host.paths import register_folders
+from wan_gguf.host.video_codecs import PIXEL_FORMATS
+from wan_gguf.host.video_memory import TILINGS
 from wan_gguf.nodes.category import CATEGORY
 from wan_gguf.nodes.extension import discover_nodes
 from wan_gguf.sampling.presets import PRESETS
@@ -14,6 +17,7 @@ OPTIONAL = {  # added after workflows were saved without them
     ("WanGGUFPrompt", "cache"),
     *(("WanGGUFSampler", name) for name in ("preset", "low_noise_model", "cfg_low_noise", "boundary")),
     ("WanGGUFImageToVideo", "start_image"),  # without it: text to video
+    *(("WanGGUFConvert", name) for name in ("lora_name", "lora_strength", "overwrite", "plain")),  # seldom needed
 }
 NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
     "WanGGUFModelLoader": (
@@ -31,6 +35,16 @@ NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
             ("strength", "FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
         ],
         ["MODEL", "STRING"],
+    ),
+    "WanGGUFRecordImportance": (
+        [
+            ("model", "MODEL", {}),
+            ("filename_prefix", "STRING", {"default": "wan_gguf/importance"}),
+            ("probed_steps", "INT", {"default": 4, "min": 0, "max": 100}),
+            ("sigma_min", "FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0}),
+            ("sigma_max", "FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0}),
+        ],
+        ["MODEL"],
     ),
     "WanGGUFTextEncoderLoader": ([("encoder_name", "COMBO", {"options": FILES})], ["CLIP"]),
     "WanGGUFPrompt": (
@@ -86,7 +100,52 @@ NODES = {  # id -> (inputs in order: (id, type, values to check), output types)
         ],
         ["LATENT"],
     ),
+    "WanGGUFConvert": (
+        [
+            ("source_name", "COMBO", {"options": FILES}),
+            ("file_type", "COMBO", {"options": list(FILE_TYPES), "default": "Q4_K_M"}),
+            ("file_name", "STRING", {"default": ""}),
+            ("lora_name", "COMBO", {"options": FILES, "default": "none"}),
+            ("lora_strength", "FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
+            ("overwrite", "BOOLEAN", {"default": False}),
+            ("plain", "BOOLEAN", {"default": False}),
+        ],
+        ["STRING"],
+    ),
+    "WanGGUFPromptList": (
+        [
+            ("text", "STRING", {"multiline": True, "default": ""}),
+            ("kind", "COMBO", {"options": ["text", "csv", "jsonl"], "default": "text"}),
+            ("list_name", "COMBO", {"options": FILES, "default": "none"}),
+            ("seed_policy", "COMBO", {"options": ["from the row", "fixed", "increment"], "default": "from the row"}),
+            ("seed", "INT", {"control_after_generate": True, "min": 0, "max": 2**64 - 1}),
+            ("negative", "STRING", {"multiline": True, "default": ""}),
+            ("cfg", "FLOAT", {"default": 5.0, "min": 1.0, "max": 15.0}),
+            ("steps", "INT", {"default": 40, "min": 1}),
+            ("width", "INT", {"default": 832, "step": 16, "min": 16}),
+            ("height", "INT", {"default": 480, "step": 16, "min": 16}),
+            ("frames", "INT", {"default": 81, "step": 4, "min": 1}),
+            ("name_prefix", "STRING", {"default": "list/"}),
+        ],
+        ["STRING", "STRING", "INT", "FLOAT", "INT", "INT", "INT", "INT", "STRING"],
+    ),
     "WanGGUFVAEDecode": ([("samples", "LATENT", {}), ("vae", "VAE", {})], ["IMAGE"]),
+    "WanGGUFLoadLatent": ([("latent_name", "COMBO", {"options": FILES})], ["LATENT"]),
+    "WanGGUFSaveVideo": (
+        [
+            ("samples", "LATENT", {}),
+            ("vae", "VAE", {}),
+            ("filename_prefix", "STRING", {"default": "wan_gguf/video"}),
+            ("fps", "FLOAT", {"default": 0.0, "min": 0.0, "max": 240.0}),
+            ("codec", "COMBO", {"options": ["h264", "h265", "vp9", "ffv1"], "default": "h264"}),
+            ("crf", "INT", {"default": -1, "min": -1, "max": 63}),
+            ("pixel_format", "COMBO", {"options": list(PIXEL_FORMATS), "default": "auto"}),
+            ("tiling", "COMBO", {"options": list(TILINGS), "default": "auto"}),
+            ("images", "BOOLEAN", {"default": False}),
+            ("keep_latent", "BOOLEAN", {"default": True}),
+        ],
+        ["VIDEO", "IMAGE"],
+    ),
 }
 
 
@@ -116,6 +175,13 @@ def test_outputs_are_as_workflows_expect_them(schemas, node_id):
     assert [output.io_type for output in schemas[node_id].outputs] == NODES[node_id][1]
 
 
+def test_lists_go_through_the_sampler_as_a_whole(schemas):
+    """The host runs all other nodes for one row after the other."""
+    assert [name for name, schema in schemas.items() if schema.is_input_list] == ["WanGGUFSampler"]
+    assert [output.is_output_list for output in schemas["WanGGUFSampler"].outputs] == [True]
+    assert [output.is_output_list for output in schemas["WanGGUFPromptList"].outputs] == [True] * 9
+
+
 @pytest.mark.parametrize("node_id", NODES)
 def test_everything_is_named_and_explained(schemas, node_id):
     schema = schemas[node_id]
@@ -131,8 +197,10 @@ def test_everything_is_named_and_explained(schemas, node_id):
 
 UNITS = {
     "width": "pixels", "height": "pixels", "frames": "frames", "batch_size": "videos", "steps": "steps",
-    "cfg": "1.0 to 15.0", "shift": "factor", "seed": "Number", "strength": "factor",
+    "cfg": "1.0 to 15.0", "shift": "factor", "seed": "Number", "strength": "factor", "lora_strength": "factor",
     "cfg_low_noise": "1.0 to 15.0", "boundary": "0 to 1",
+    "fps": "Frames per second", "crf": "0 (best) to 51",
+    "probed_steps": "steps", "sigma_min": "0 to 1", "sigma_max": "0 to 1",
 }  # fmt: skip
 
 

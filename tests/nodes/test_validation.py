@@ -129,23 +129,24 @@ class TestEmptyLatent:
 class TestSampler:
     @pytest.mark.parametrize("cfg", [1.0, 5.0, 15.0])
     def test_allowed_cfg(self, cfg):
-        assert WanGGUFSampler.validate_inputs(cfg=cfg) is True
+        assert WanGGUFSampler.validate_inputs(cfg=[cfg]) is True
 
     @pytest.mark.parametrize("cfg", [0.0, 0.99, 15.1, float("nan"), float("inf"), -3.0])
     def test_cfg_out_of_range(self, cfg):
-        has(WanGGUFSampler.validate_inputs(cfg=cfg), "cfg must be from 1.0 to 15.0", f"got {cfg}")
+        has(WanGGUFSampler.validate_inputs(cfg=[cfg]), "cfg must be from 1.0 to 15.0", f"got {cfg}")
 
     @pytest.mark.parametrize("cfg", [0.0, 1.0, 3.0, 15.0])
     def test_allowed_cfg_of_the_low_noise_expert(self, cfg):
-        assert WanGGUFSampler.validate_inputs(cfg=5.0, cfg_low_noise=cfg) is True
+        assert WanGGUFSampler.validate_inputs(cfg=[5.0], cfg_low_noise=[cfg]) is True
 
     @pytest.mark.parametrize("cfg", [-1.0, 0.5, 15.1, float("nan")])
     def test_cfg_of_the_low_noise_expert_out_of_range(self, cfg):
-        found = WanGGUFSampler.validate_inputs(cfg=5.0, cfg_low_noise=cfg)
+        found = WanGGUFSampler.validate_inputs(cfg=[5.0], cfg_low_noise=[cfg])
         has(found, "cfg_low_noise must be from 1.0 to 15.0", f"got {cfg}")
 
     def test_linked(self):
         assert WanGGUFSampler.validate_inputs() is True
+        assert WanGGUFSampler.validate_inputs(cfg=(None,), cfg_low_noise=(None,)) is True  # as the host writes it
 
 
 @pytest.mark.usefixtures("host_folders")
