@@ -11,6 +11,8 @@ from .process import hand_over
 
 SUMMARY = "make a GGUF (or safetensors) from Wan or UMT5 weights of any source"
 EPILOG = """\
+Say what to make with one of --type, --target-size and --bits. The last two choose a type for every matrix by the error
+that it is measured to have there, so that the whole is least; --dry-run prints the table without writing the file.
 Types, coarse to fine: Q2_K, Q3_K_S, Q3_K_M, Q3_K_L, IQ4_XS, IQ4_NL, Q4_0, Q4_K_S, Q4_K_M, Q4_1, Q5_0, Q5_K_S, Q5_K_M,
 Q5_1, Q6_K, Q8_0, F16, BF16, F32. The source may be one safetensors file, the folder or the index of one in parts, with
 official, ComfyUI's or diffusers' names, in 16, 32 or 8 bits; or a GGUF in F32, F16, BF16 or Q8_0 (any, to safetensors).
@@ -26,7 +28,38 @@ def parser() -> Parser:
     )
     made.add_argument("source", type=Path, help="a .safetensors or .gguf file, a folder, or an .index.json")
     made.add_argument("target", type=Path, help="the file to make, NAME.gguf or NAME.safetensors")
-    made.add_argument("--type", required=True, dest="file_type", metavar="TYPE", help="see below, e.g. Q4_K_M")
+    what = made.add_mutually_exclusive_group(required=True)
+    what.add_argument("--type", dest="file_type", metavar="TYPE", help="a published mixture, see below; e.g. Q4_K_M")
+    what.add_argument(
+        "--target-size", metavar="SIZE", help="at most so many bytes for the whole file: 3GB (10^9), 3GiB (2^30), 3.2e9"
+    )
+    what.add_argument(
+        "--bits", type=float, metavar="N", help="at most so many bits per weight, over the quantised matrices; e.g. 4.5"
+    )
+    made.add_argument(
+        "--importance",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="for --target-size and --bits: what a recorded run says of the model's layers (see docs/convert.md); "
+        "several are averaged",
+    )
+    made.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="PROMPTS",
+        help="record such a run now, in a local ComfyUI: a .txt with a prompt on each line, a .csv or a .jsonl",
+    )
+    made.add_argument(
+        "--text-encoder",
+        type=Path,
+        metavar="FILE",
+        help="for --calibrate: the model's encoder (the bundled model: its own)",
+    )
+    made.add_argument(
+        "--vae", type=Path, metavar="FILE", help="for --calibrate with TI2V-5B: its VAE, which says the latent's shape"
+    )
     made.add_argument(
         "--lora",
         action="append",

@@ -13,8 +13,10 @@ from ..convert.run import Summary, convert
 from ..convert.source import Source, open_source
 from ..convert.target import check_target
 from ..loaders.wan_names import model_name
+from .conversion_plan import choices_record, plan_by_error, target_of
 from .conversion_progress import ConversionProgress
 from .errors import CliError, UsageError
+from .plan_table import table
 from .terminal import say
 
 
@@ -22,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Convert as the options say. Raises CliError."""
     try:
         source = _source(options)
-        plan = _plan(source, options)
+        plan, chosen = _plan(source, options)
         check_target(source, plan, options.target, options.force or options.dry_run)
         say(f"{describe_source(source)} -> {options.target.name}, {plan.file_type}, {plan.nbytes / 1e9:.3f} GB")
         summary = None
@@ -35,9 +37,9 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:  # each kind of file has an error class of its own
         raise CliError(str(error)) from error
     if options.json:
-        print(json.dumps(record(source, plan, summary), ensure_ascii=False))
+        print(json.dumps(record(source, plan, summary) | chosen, ensure_ascii=False))
     else:
-        print(as_text(plan, summary))
+        print("\n".join([*([table(chosen["plan"])] if chosen else []), as_text(plan, summary)]))
     return 0
 
 
@@ -51,7 +53,16 @@ def _source(options: argparse.Namespace) -> Source:
     return source
 
 
-def _plan(source: Source, options: argparse.Namespace) -> Plan:
+def _plan(source: Source, options: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
+    """The plan, and of one for a size what was chosen: {"plan": summary, "matrices": every matrix}."""
+    target = target_of(options)
+    if target is not None:
+        plan, choices, summary = plan_by_error(source, target, options)
+        return plan, {"plan": summary, "matrices": choices_record(choices)}
+    return _published(source, options), {}
+
+
+def _published(source: Source, options: argparse.Namespace) -> Plan:
     if options.target.suffix.lower() == ".safetensors":
         if options.plain:
             raise UsageError("--plain is about a GGUF's metadata; leave it out for safetensors")

@@ -12,6 +12,7 @@ from ..loaders.dialect import gguf_dialect
 from ..loaders.gguf import GGUFError, read_gguf_header
 from ..loaders.safetensors_header import SafetensorsError, read_header
 from ..loaders.wan_names import expert_of, is_single, model_name
+from .plan_table import saved_plan, table
 
 _PLACES = {  # kind: node, folder
     "wan": ("Wan GGUF Model Loader", "models/diffusion_models"),
@@ -25,7 +26,8 @@ _SHOWN_KEYS = ("general.license", "wan_gguf.source.files", "wan_gguf.source.sha2
 class FileReport:
     """The answers; `types` is {type: (tensors, bytes)}, the largest first, `problem` is None for a usable file.
 
-    `convert` is a command that makes a usable file of one that is not.
+    `convert` is a command that makes a usable file of one that is not. `plan` is what a file that was planned for a
+    size saves.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class FileReport:
     n_tensors: int = 0
     types: dict[str, tuple[int, int]] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None
 
 
 def report(path: Path) -> FileReport:
@@ -59,6 +62,7 @@ def report(path: Path) -> FileReport:
     return FileReport(
         path, nbytes, found.summary, found.kind, *_model(found), dialect, node, folder, found.problem,
         _command(found), len(tensors), types, {key: _plain(metadata[key]) for key in _SHOWN_KEYS if key in metadata},
+        saved_plan(metadata),
     )  # fmt: skip
 
 
@@ -121,6 +125,8 @@ def as_text(found: FileReport) -> str:
     lines = [f"{name:<{width}}{text}" for name, text in rows]
     for name, (count, nbytes) in found.types.items():
         lines.append(f"  {name:<7} {count:>5} tensors {nbytes / 1e6:>12.1f} MB")
+    if found.plan:
+        lines.append(table(found.plan))
     return "\n".join(lines)
 
 

@@ -39,7 +39,7 @@ def packed_pieces(source: Source, plan: Plan) -> Generator[tuple[Piece, np.ndarr
     waiting: deque[tuple[Piece, Future[np.ndarray]]] = deque()
     try:
         for piece in _pieces(source, plan):
-            waiting.append((piece, pool.submit(_pack, source, piece)))
+            waiting.append((piece, pool.submit(_pack, source, plan, piece)))
             if len(waiting) == _AHEAD:
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -63,7 +63,7 @@ def _pieces(source: Source, plan: Plan) -> Iterator[Piece]:
             yield Piece(index, tensor, start, stop, stop == stored.n_rows, share)
 
 
-def _pack(source: Source, piece: Piece) -> np.ndarray:
+def _pack(source: Source, plan: Plan, piece: Piece) -> np.ndarray:
     tensor = piece.tensor
     if tensor.data is not None:
         return np.frombuffer(tensor.data, np.uint8)
@@ -72,7 +72,8 @@ def _pack(source: Source, piece: Piece) -> np.ndarray:
     if raw is not None:
         return raw
     rows = np.ascontiguousarray(stored.rows(piece.start, piece.stop), np.float32)
-    return quantize(rows, tensor.type_name, f"{source.path.name}: tensor {tensor.source}")
+    columns = None if plan.importance is None else plan.importance.columns(tensor.source, stored.row_length)
+    return quantize(rows, tensor.type_name, f"{source.path.name}: tensor {tensor.source}", columns)
 
 
 def _unchanged(stored: SourceTensor, piece: Piece) -> np.ndarray | None:

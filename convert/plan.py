@@ -16,6 +16,7 @@ from ..loaders.umt5_config import SPIECE_KEY, llama_name
 from .container import Layout, PlannedTensor, gguf_layout, safetensors_layout
 from .errors import ConvertError
 from .ggml_types import PLAIN, check_file_type, file_type_id
+from .importance import Importance
 from .quantize import quantizer, refuse_type
 from .recipe import Spec, umt5_types, wan_types
 from .source import Source
@@ -30,12 +31,17 @@ _CARRIED = ("general.name", "general.author", "general.license", "general.url", 
 
 @dataclass(frozen=True)
 class Plan:
-    """`container` is "gguf" or "safetensors"; `metadata` holds what the container's header can."""
+    """`container` is "gguf" or "safetensors"; `metadata` holds what the container's header can.
+
+    `importance` says how much the errors of each column count when its matrix is quantised; without it, and in the
+    published files, all is left to the quantiser.
+    """
 
     container: str
     file_type: str
     tensors: tuple[PlannedTensor, ...]
     metadata: Mapping[str, Any]
+    importance: Importance | None = None
 
     @cached_property
     def layout(self) -> Layout:

@@ -10,6 +10,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, quants
 
 from .errors import ConvertError
+from .ggml_types import PLAIN
 
 try:
     import libgguf
@@ -38,8 +39,17 @@ def refuse_type(type_name: str) -> str | None:
     )
 
 
-def quantize(rows: np.ndarray, type_name: str, what: str) -> np.ndarray:
-    """(n, k) float32, contiguous -> (bytes,) uint8; `what` names the tensor in errors. Raises ConvertError."""
+def weighs_columns() -> bool:
+    """Whether `quantize` can favour the columns that count more."""
+    return libgguf is not None
+
+
+def quantize(rows: np.ndarray, type_name: str, what: str, importance: np.ndarray | None = None) -> np.ndarray:
+    """(n, k) float32, contiguous -> (bytes,) uint8; `what` names the tensor in errors. Raises ConvertError.
+
+    `importance`, (k,) float32, weighs the squares of a column's errors (llama.cpp's importance matrix); None, which is
+    what the published files were made with, is not the same as ones. gguf-py has no such thing and leaves it out.
+    """
     _check(rows, type_name, what)
     kind = GGMLQuantizationType[type_name]
     if type_name == "F32":
@@ -47,8 +57,20 @@ def quantize(rows: np.ndarray, type_name: str, what: str) -> np.ndarray:
     if libgguf is None:
         return np.ascontiguousarray(quants.quantize(rows, kind)).reshape(-1).view(np.uint8)
     out = np.empty((rows.shape[0], libgguf.row_size(int(kind), rows.shape[1])), np.uint8)
-    libgguf.quantize_rows_into_raw(int(kind), rows, out, *rows.shape)
+    columns = None if type_name in PLAIN else importance
+    libgguf.quantize_rows_into_raw(int(kind), rows, out, *rows.shape, columns)
     return out.reshape(-1)
+
+
+def dequantize(packed: np.ndarray, type_name: str, k: int) -> np.ndarray:
+    """(bytes,) uint8 of rows of k -> (n, k) float32, as the loaders decode them."""
+    kind = GGMLQuantizationType[type_name]
+    if libgguf is None or type_name in PLAIN:
+        return quants.dequantize(packed, kind).reshape(-1, k)
+    n = packed.size // libgguf.row_size(int(kind), k)
+    rows = np.empty((n, k), np.float32)
+    libgguf.dequantize_rows_into_raw(int(kind), packed, rows, n, k)
+    return rows
 
 
 def _check(rows: np.ndarray, type_name: str, what: str) -> None:

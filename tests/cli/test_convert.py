@@ -16,6 +16,7 @@ from wan_gguf.cli.preparation import Prepared
 from wan_gguf.convert.run import Progress
 from wan_gguf.loaders.gguf import open_gguf
 from wan_gguf.tests.convert.build import wan_values, write_safetensors
+from wan_gguf.tests.convert.test_importance import write_importance
 
 
 @pytest.fixture
@@ -66,6 +67,45 @@ def test_a_dry_run_writes_nothing(in_the_environment, source, tmp_path, capsys):
     assert said["bytes"] == (tmp_path / "a.gguf").stat().st_size
 
 
+def test_a_plan_for_a_size(in_the_environment, source, tmp_path, capsys):
+    target, dry = tmp_path / "a.gguf", ["convert", str(source), str(tmp_path / "a.gguf"), "--target-size", "2.4MB"]
+    assert main.main([*dry, "--dry-run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert said["type"] == "planned" and said["target"] is None and not target.exists()
+    assert 2.38e6 < said["bytes"] <= 2.4e6
+    assert "Measuring the matrices 20/20" in err
+    assert len(said["matrices"]) == 20 == sum(sum(g["types"].values()) for g in said["plan"]["groups"].values())
+    assert main.main(dry) == 0
+    out = capsys.readouterr().out
+    assert target.stat().st_size == said["bytes"]
+    lines = out.splitlines()
+    assert lines[0].split() == ["matrices", "bits", "error", "share", "types"]
+    assert [line.split()[0] for line in lines[1:11]] == list(said["plan"]["groups"])
+    shares = [float(line.split()[3].rstrip("%")) for line in lines[1:11]]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert lines[11].startswith("  planned for 2400000 bytes: ") and "importance from weights and places" in lines[11]
+    stored = open_gguf(target).tensors
+    assert {name: stored[name].format.name for name in said["matrices"]} == {
+        name: matrix["type"] for name, matrix in said["matrices"].items()
+    }
+
+
+def test_bits_and_a_recorded_importance(in_the_environment, source, tmp_path, capsys):
+    names = [name for name in wan_values() if name.startswith("blocks.") and name.endswith(("q.weight", "k.weight"))]
+    recorded = {name: [1.0] * 256 for name in wan_values() if name.startswith("blocks.") and ".norm" not in name}
+    recorded = {name: ones if ".ffn.2." not in name else ones * 2 for name, ones in recorded.items()}
+    sensitivities = {name: 9.0 if name in names else 0.1 for name in recorded}
+    file = write_importance(tmp_path / "i.safetensors", recorded, sensitivities)
+    arguments = ["convert", str(source), str(tmp_path / "a.gguf"), "--bits", "4.5", "--importance", str(file), "--json"]
+    assert main.main(arguments) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["importance"]["from"] == "activations and sensitivities"
+    assert list(plan["importance"]["files"]) == ["i.safetensors"]
+    assert 4.2 < plan["bits"] <= 4.5
+    assert plan["groups"]["self_attn.q"]["bits"] > 5 > plan["groups"]["ffn.0"]["bits"]
+
+
 def test_to_safetensors(in_the_environment, source, tmp_path):
     assert main.main(["convert", str(source), str(tmp_path / "a.gguf"), "--type", "F16"]) == 0
     assert main.main(["convert", str(tmp_path / "a.gguf"), str(tmp_path / "b.safetensors"), "--type", "BF16"]) == 0
@@ -75,7 +115,30 @@ def test_to_safetensors(in_the_environment, source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["a.gguf"], 2, "the following arguments are required: target, --type"),
+        (["a.gguf"], 2, "the following arguments are required: target"),
+        (["a", "a.gguf"], 2, "one of the arguments --type --target-size --bits is required"),
+        (["a", "a.gguf", "--type", "Q4_0", "--bits", "4"], 2, "argument --bits: not allowed with argument --type"),
+        (["{source}", "{tmp}/a.gguf", "--target-size", "3 parsec"], 1, "size: got '3 parsec'; a number with a unit"),
+        (["{source}", "{tmp}/a.gguf", "--target-size", "1MB"], 1, "cannot be made: the smallest has "),
+        (["{source}", "{tmp}/a.gguf", "--target-size", "1TB"], 1, "is more than there is: the largest has "),
+        (["{source}", "{tmp}/a.gguf", "--bits", "nan"], 2, "--bits must be above 0 and at most 32, got nan"),
+        (["{source}", "{tmp}/a.safetensors", "--bits", "4"], 2, "--target-size and --bits are for a GGUF"),
+        (
+            ["{source}", "{tmp}/a.gguf", "--type", "Q4_0", "--importance", "i"],
+            2,
+            "are for a plan: --target-size or --bits",
+        ),
+        (
+            ["{source}", "{tmp}/a.gguf", "--bits", "4", "--importance", "i", "--calibrate", "p.txt"],
+            2,
+            "give one of them",
+        ),
+        (
+            ["{source}", "{tmp}/a.gguf", "--bits", "4", "--importance", "{source}"],
+            1,
+            "(k,) F32 is allowed",
+        ),
+        (["{source}", "{tmp}/no/a.gguf", "--bits", "4"], 1, "does not exist; make it, or name another"),
         (["missing.safetensors", "a.gguf", "--type", "Q4_0"], 1, "there is no such file or folder; check the path"),
         (["{source}", "a.bin", "--type", "Q4_0"], 1, "a.bin: this writes a .gguf file; choose a name that ends so"),
         (["{source}", "{tmp}/a.gguf", "--type", "Q7"], 1, "type Q7 is unknown; there are: Q2_K, Q3_K_S"),

@@ -9,11 +9,14 @@ import pytest
 
 from wan_gguf.cli import command_inspect, main
 from wan_gguf.cli.preparation import Prepared
+from wan_gguf.convert.importance import Importance
 from wan_gguf.convert.plan import plan_gguf
+from wan_gguf.convert.planned import Target, groups_of, plan_target, summary_of
 from wan_gguf.convert.run import convert
 from wan_gguf.convert.source import open_source
+from wan_gguf.convert.type_costs import sizes
 from wan_gguf.tests.convert.build import wan_values, write_safetensors
-from wan_gguf.tests.loaders.build import gguf_bytes, sparse_gguf
+from wan_gguf.tests.loaders.build import gguf_bytes, sparse_gguf, text
 from wan_gguf.tests.loaders.dialects import calcuis, city96, prefixed, sd_cpp
 from wan_gguf.tests.loaders.models import TOKENIZER, shapes_of, umt5_tensors, wan_model_shapes, wan_tensors
 
@@ -106,6 +109,28 @@ def test_a_file_that_can_be_converted_comes_with_the_command(tmp_path, capsys):
         1, "python3 cli convert 'wan.safetensors' 'wan-Q4_K_M.gguf' --type Q4_K_M",
     )  # fmt: skip
     assert "Wan transformer as safetensors" in said["problem"]
+
+
+def test_a_planned_file_shows_its_plan(tmp_path, capsys):
+    source = open_source(write_safetensors(tmp_path / "wan.safetensors", wan_values(layers=1), "F16"))
+    target = Target(bits=5.0)
+    plan, choices = plan_target(source, target, sizes(source), Importance())
+    convert(source, plan, tmp_path / "a.gguf")
+    code, out = inspect(capsys, tmp_path / "a.gguf", "--json")
+    assert (code, json.loads(out)["plan"]) == (0, summary_of(choices, target, Importance()))
+    _, out = inspect(capsys, tmp_path / "a.gguf")
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split() == ["matrices", "bits", "error", "share", "types"])
+    assert [line.split()[0] for line in lines[start + 1 : -1]] == [group.name for group in groups_of(choices)]
+    assert lines[-1].startswith("  planned for 5 bits per weight: ")
+
+
+@pytest.mark.parametrize("saved", ["", "{", "[]", "null", '{"groups": 3}', '{"groups": {}}', '{"groups": {"a": {}}}'])
+def test_a_plan_that_cannot_be_read_is_left_out(tmp_path, capsys, saved):
+    file = city96(SHAPES)
+    (tmp_path / "a.gguf").write_bytes(gguf_bytes(file.types(), {**file.metadata, "wan_gguf.plan": text(saved)}))
+    code, out = inspect(capsys, tmp_path / "a.gguf", "--json")
+    assert (code, json.loads(out)["plan"]) == (0, None)
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):
