@@ -1,7 +1,8 @@
 """The host as a headless server on a free loopback port, with this pack as its only custom node; always stopped again.
 
-The server keeps everything it writes in a temporary folder of its own. The pack is reached through its parent folder
-and a whitelist that holds its name only, so no link is needed and whatever else lies beside it is not imported.
+The server keeps everything it writes in a temporary folder of its own, except where the caller names an output folder.
+The pack is reached through its parent folder and a whitelist that holds its name only, so no link is needed and
+whatever else lies beside it is not imported.
 """
 
 import atexit
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,27 @@ if sys.platform == "win32":
 
 
 class HostServer:
-    """A running host; a context manager. `port` is set once it answers."""
+    """A running host; a context manager. `port` is set once it answers.
 
-    def __init__(self, python: Path, host_dir: Path, required_nodes: Iterable[str] = (), pack: Path = ROOT):
+    `model_folders`: the host's folder key ("diffusion_models", "text_encoders", "vae", "loras" ...) -> folders it
+    searches besides its own. `output` and `input_folder` replace the temporary ones and are never deleted.
+    """
+
+    def __init__(
+        self,
+        python: Path,
+        host_dir: Path,
+        required_nodes: Iterable[str] = (),
+        pack: Path = ROOT,
+        *,
+        model_folders: Mapping[str, Sequence[Path]] | None = None,
+        output: Path | None = None,
+        input_folder: Path | None = None,
+    ):
         self.python, self.host_dir, self.pack = python, host_dir, pack
         self.required_nodes = set(required_nodes)
+        self.model_folders = {key: [Path(path) for path in paths] for key, paths in (model_folders or {}).items()}
+        self.output, self.input_folder = output, input_folder
         self.port = 0
         self.base = Path()
         self._process: subprocess.Popen | None = None
@@ -139,16 +156,28 @@ class HostServer:
     def _arguments(self) -> list[str]:
         models = self.base / "extra_model_paths.yaml"
         # JSON is YAML too; not escaped to ASCII, because YAML has no surrogate pairs
-        entry = {"wan_gguf": {"custom_nodes": str(self.pack.parent)}}
-        models.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
+        models.write_text(json.dumps(self._extra_paths(), ensure_ascii=False), encoding="utf-8")
         arguments = ["--listen", "127.0.0.1", "--port", str(self.port)]
         arguments += ["--base-directory", str(self.base), "--extra-model-paths-config", str(models)]
-        for kind in ("output", "input", "user", "temp"):
-            arguments += [f"--{kind}-directory", str(self.base / kind)]
+        for kind, folder in self._folders().items():
+            arguments += [f"--{kind}-directory", str(folder)]
         arguments += ["--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes"]
         # one word with '=': the folder's name may begin with a dash
         arguments += ["--disable-all-custom-nodes", f"--whitelist-custom-nodes={self.pack.name}"]
         return arguments + (["--deterministic"] if has_accelerator(self.python) else ["--cpu"])
+
+    def _extra_paths(self) -> dict[str, dict[str, str]]:
+        """What extra_model_paths.yaml says; the host splits a value at its line ends."""
+        folders = {key: "\n".join(map(os.path.abspath, paths)) for key, paths in self.model_folders.items() if paths}
+        return {"wan_gguf": {**folders, "custom_nodes": str(self.pack.parent)}}
+
+    def _folders(self) -> dict[str, Path]:
+        folders = {kind: self.base / kind for kind in ("output", "input", "user", "temp")}
+        for kind, own in (("output", self.output), ("input", self.input_folder)):
+            if own is not None:
+                own.mkdir(parents=True, exist_ok=True)
+                folders[kind] = Path(os.path.abspath(own))
+        return folders
 
     def _wait_until_up(self) -> bool:
         deadline = time.monotonic() + START_LIMIT_S

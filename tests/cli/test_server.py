@@ -71,6 +71,29 @@ def test_the_host_is_told_to_keep_to_its_own_folder(fake_host, tmp_path):
     assert yaml.safe_load(config) == {"wan_gguf": {"custom_nodes": str(pack.parent)}}
 
 
+def test_folders_of_ones_own_are_used_and_kept(fake_host, tmp_path):
+    output, inputs = tmp_path / "out: 出" / "new", tmp_path / "in"
+    shelves = {"vae": [tmp_path / "a b", tmp_path / "vae, 2"], "loras": [tmp_path / "l"], "text_encoders": []}
+    with HostServer(
+        Path(sys.executable), fake_host, model_folders=shelves, output=output, input_folder=inputs
+    ) as server:
+        argv = json.loads((fake_host / "argv.json").read_text(encoding="utf-8"))
+        config = (server.base / "extra_model_paths.yaml").read_text(encoding="utf-8")
+        (output / "video.mp4").write_bytes(b"kept")
+        assert argv[argv.index("--output-directory") + 1] == str(output)
+        assert argv[argv.index("--input-directory") + 1] == str(inputs)
+        assert argv[argv.index("--temp-directory") + 1] == str(server.base / "temp")
+    import yaml
+
+    said = yaml.safe_load(config)["wan_gguf"]
+    assert said.pop("custom_nodes") == str(server.pack.parent)
+    assert {key: value.split("\n") for key, value in said.items()} == {
+        "vae": [str(tmp_path / "a b"), str(tmp_path / "vae, 2")],
+        "loras": [str(tmp_path / "l")],
+    }
+    assert (output / "video.mp4").read_bytes() == b"kept" and inputs.is_dir()
+
+
 def test_a_host_that_dies_at_once_is_reported_with_its_last_error(fake_host):
     (fake_host / "failure.txt").write_text("the model shelf is empty")
     started = time.monotonic()

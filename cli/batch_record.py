@@ -1,0 +1,97 @@
+"""The record of a job of a batch: what cli/record.py describes, as far as it can be known of any workflow anywhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .batch_files import SHEET_NAME, Wanted, posted_workflow, write_record
+from .batch_pictures import IMAGE_ENDS, VIDEO_ENDS, ImageFiles, make_sheet
+from .batch_store import Job
+from .client import Result
+from .errors import CliError
+from .output import file_sha256, png_bytes
+from .record import make_record, model_names
+
+_BRIEF = ("seed", "noise_seed", "steps", "cfg", "shift")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where a job is computed: record.local_ or remote_conditions, hashes of model files, the whole system report."""
+
+    facts: dict
+    models: dict[str, str]
+    stats: dict
+
+
+def finish_folder(folder: Path, job: Job, files: list[Wanted], conditions: Conditions) -> None:
+    """Add sheet.png and settings.json to the downloaded files. Raises OSError or ValueError for damaged pictures."""
+    images, videos = _images(folder, files), _of_ends(folder, files, VIDEO_ENDS)
+    workflow = posted_workflow(job.workflow, job.key, job.attempt)
+    sheet = make_sheet([path for _, path in videos], [path for _, path in images], _title(workflow), _fps(workflow))
+    if sheet is not None:
+        (folder / SHEET_NAME).write_bytes(png_bytes(sheet))
+    write_record(folder, _record(folder, job, workflow, files, conditions))
+
+
+def _record(folder: Path, job: Job, workflow: dict, files: list[Wanted], conditions: Conditions) -> dict:
+    images, videos = _images(folder, files), _of_ends(folder, files, VIDEO_ENDS)
+    nodes = {"video": videos[0][0] if videos else None, "frames": images[0][0] if images else None}
+    frames = ImageFiles([path for _, path in images])
+    video = videos[0][1].read_bytes() if videos else None
+    made = Result(job.outputs, {}, {})
+    parts = (frames, video, _known_models(workflow, conditions.models), conditions.facts, nodes)
+    try:
+        record = make_record(workflow, made, *parts)
+    except CliError:  # found again after the server's end: its files are there, what its nodes have shown is not
+        record = make_record({}, made, *parts) | {"workflow": workflow}
+    if not images:  # a video is not what was computed, but its encoding
+        record |= {"frames_sha256": _told_hash(job.outputs), "frame_hashes": None}
+    about = {"number": job.number, "name": job.name, "key": job.key, "attempt": job.attempt, "run_s": job.run_s}
+    return {
+        "job": about,
+        **record,
+        "files": {file.path: file_sha256(folder / file.path) for file in files},
+        "system_stats": conditions.stats,
+    }
+
+
+def _told_hash(outputs: dict) -> str | None:
+    """The hash of the frames as 'Wan GGUF Save Video' tells it, where the run made one video."""
+    told = [record for output in outputs.values() for record in output.get("wan_gguf") or []]
+    hashes = [record.get("frames_sha256") for record in told if isinstance(record, dict)]
+    return hashes[0] if len(hashes) == 1 and isinstance(hashes[0], str) else None
+
+
+def _known_models(workflow: dict, models: dict[str, str]) -> dict[str, str | None]:
+    """Every model file that the workflow names; None where the file is out of reach, on another machine."""
+    return {name: models.get(name) for name in model_names(workflow)}
+
+
+def _of_ends(folder: Path, files: list[Wanted], ends: tuple[str, ...]) -> list[tuple[str, Path]]:
+    return [(file.node, folder / file.path) for file in files if file.path.endswith(ends)]
+
+
+def _images(folder: Path, files: list[Wanted]) -> list[tuple[str, Path]]:
+    """The images of the node that made most of them: the frames."""
+    found = _of_ends(folder, files, IMAGE_ENDS)
+    counts: dict[str, int] = {}
+    for node, _ in found:
+        counts[node] = counts.get(node, 0) + 1
+    most = max(counts, key=lambda node: counts[node], default=None)
+    return [(node, path) for node, path in found if node == most]
+
+
+def _title(workflow: dict) -> str:
+    """What the sheet says above the frames: seed, steps and the like, where the workflow has one of each."""
+    found: dict[str, set] = {}
+    for body in workflow.values():
+        for name in _BRIEF:
+            value = body["inputs"].get(name)
+            if isinstance(value, int | float):
+                found.setdefault(name, set()).add(value)
+    return "   ".join(f"{name} {values.pop()}" for name, values in found.items() if len(values) == 1)
+
+
+def _fps(workflow: dict) -> float | None:
+    rates = {body["inputs"]["fps"] for body in workflow.values() if isinstance(body["inputs"].get("fps"), int | float)}
+    return float(rates.pop()) if len(rates) == 1 else None

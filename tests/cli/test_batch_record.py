@@ -1,0 +1,71 @@
+"""What a job's record knows: frames from images, from the node that streams the video, or not at all."""
+
+import hashlib
+
+import pytest
+
+from wan_gguf.cli.batch_files import wanted_files
+from wan_gguf.cli.batch_record import Conditions, finish_folder
+from wan_gguf.cli.batch_store import Job
+from wan_gguf.cli.record_form import read_record
+from wan_gguf.cli.workflow import load_workflow
+from wan_gguf.tests.cli.fake_comfy import png, workflow
+
+FACTS = {"versions": {"comfyui": "0.30.0"}, "device": "cpu", "threads": None, "cpu_capability": None, "platform": "p"}
+REPORT = {"text": ["English (en)\n- bad things"]}
+
+
+def job(made: dict, outputs: dict) -> Job:
+    return Job("ab" * 32, made, "made", None, 1, 0, outputs, None, None, 2.0, 7, "name")
+
+
+def entry(name: str) -> dict:
+    return {"filename": name, "subfolder": "", "type": "output"}
+
+
+def record_of(tmp_path, made: dict, outputs: dict, models=None) -> dict:
+    """The record of a folder in which every listed file is a picture."""
+    files = wanted_files(outputs)
+    for number, file in enumerate(files):
+        (tmp_path / file.path).parent.mkdir(exist_ok=True)
+        (tmp_path / file.path).write_bytes(png(number))
+    finish_folder(tmp_path, job(made, outputs), files, Conditions(FACTS, models or {}, {"system": {}}))
+    return read_record(tmp_path / "settings.json")
+
+
+def test_the_frames_are_the_images_of_the_node_that_made_most(tmp_path):
+    outputs = {
+        "one": {"images": [entry("z.png")]},
+        "many": {"images": [entry(f"f_{number}.png") for number in range(3)]},
+    }
+    saving = workflow(1)["save"]
+    record = record_of(tmp_path, {"one": saving, "many": saving}, outputs)
+    raw = b"".join(bytes([0, 0, blue]) * 64 for blue in range(3))
+    assert record["frames_sha256"] == hashlib.sha256(raw).hexdigest()
+    assert record["nodes"] == {"video": None, "frames": "many"}
+    assert set(record["files"]) == {"one.png", "many/0001.png", "many/0002.png", "many/0003.png"}
+
+
+@pytest.mark.parametrize(("told", "known"), [(["c" * 64], "c" * 64), ([], None), (["c" * 64, "d" * 64], None)])
+def test_without_images_the_streaming_node_tells_the_hash(tmp_path, told, known):
+    outputs = {"save": {"wan_gguf": [{"frames_sha256": one} for one in told], "latents": [entry("a.latent")]}}
+    record = record_of(tmp_path, workflow(1), outputs)
+    assert (record["frames_sha256"], record["frame_hashes"]) == (known, None)
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_the_bundled_workflow_has_its_settings_and_the_negative_that_was_used(tmp_path):
+    outputs = {"prompt": REPORT, "save_frames": {"images": [entry("f.png")]}}
+    models = {"wan_reference_dit_f16.gguf": "e" * 64}
+    record = record_of(tmp_path, load_workflow(), outputs, models)
+    assert (record["language"], record["settings"]["negative"]) == ("en", "bad things")
+    assert record["models"]["wan_reference_dit_f16.gguf"] == "e" * 64
+    assert record["models"]["wan_reference_vae.safetensors"] is None  # on another machine
+    assert record["job"] == {"number": 7, "name": "name", "key": "ab" * 32, "attempt": 1, "run_s": 2.0}
+
+
+def test_files_that_were_found_again_have_a_record_too(tmp_path):
+    """What the nodes had shown is gone with the server's history."""
+    record = record_of(tmp_path, load_workflow(), {"save_frames": {"images": [entry("f.png")]}})
+    assert "settings" not in record and record["workflow"]["prompt"]["class_type"] == "WanGGUFPrompt"
+    assert set(record["models"]) >= {"wan_reference_dit_f16.gguf"}
