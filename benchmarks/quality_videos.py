@@ -29,7 +29,6 @@ import comfy.utils
 
 from wan_gguf.benchmarks.quality_prompts import Batch
 from wan_gguf.benchmarks.quality_state import digest, kept_arrays
-from wan_gguf.benchmarks.quality_text_once import text_once
 from wan_gguf.benchmarks.results import say
 from wan_gguf.cli.paths import MODEL_FILES
 from wan_gguf.convert.hashes import file_sha256
@@ -89,16 +88,15 @@ class Studio:
     @torch.inference_mode()
     def _make(self, load: Callable[[], Any], batch: Batch, what: str) -> dict[str, np.ndarray]:
         begin, n, model = time.perf_counter(), len(batch.prompts), load()
-        with text_once(model.model.diffusion_model):
-            sampled = sample_latent(
-                model=model,
-                positive=self._conditioning(batch.prompts),
-                negative=self._conditioning((batch.negative,) * n),
-                latent={"samples": torch.zeros(n, *LATENT)},
-                seed=batch.seed,
-                steps=self.steps,
-                **SAMPLER,
-            )
+        sampled = sample_latent(
+            model=model,
+            positive=self._conditioning(batch.prompts),
+            negative=self._conditioning((batch.negative,) * n),
+            latent={"samples": torch.zeros(n, *LATENT)},
+            seed=batch.seed,
+            steps=self.steps,
+            **SAMPLER,
+        )
         frames = decode_latent(self.vae, sampled).unflatten(0, (n, -1))
         say(f"{what}: {n} videos in {time.perf_counter() - begin:.1f} s")
         return {

@@ -9,7 +9,7 @@ from .batch_store import Job
 from .client import Result
 from .errors import CliError
 from .output import file_sha256, png_bytes
-from .record import make_record, model_names
+from .record import make_record, model_names, told_frames_sha256
 
 _BRIEF = ("seed", "noise_seed", "steps", "cfg", "shift")
 
@@ -45,7 +45,7 @@ def _record(folder: Path, job: Job, workflow: dict, files: list[Wanted], conditi
     except CliError:  # found again after the server's end: its files are there, what its nodes have shown is not
         record = make_record({}, made, *parts) | {"workflow": workflow}
     if not images:  # a video is not what was computed, but its encoding
-        record |= {"frames_sha256": _told_hash(job.outputs), "frame_hashes": None}
+        record |= {"frames_sha256": told_frames_sha256(job.outputs), "frame_hashes": None}
     about = {"number": job.number, "name": job.name, "key": job.key, "attempt": job.attempt, "run_s": job.run_s}
     return {
         "job": about,
@@ -53,13 +53,6 @@ def _record(folder: Path, job: Job, workflow: dict, files: list[Wanted], conditi
         "files": {file.path: file_sha256(folder / file.path) for file in files},
         "system_stats": conditions.stats,
     }
-
-
-def _told_hash(outputs: dict) -> str | None:
-    """The hash of the frames as 'Wan GGUF Save Video' tells it, where the run made one video."""
-    told = [record for output in outputs.values() for record in output.get("wan_gguf") or []]
-    hashes = [record.get("frames_sha256") for record in told if isinstance(record, dict)]
-    return hashes[0] if len(hashes) == 1 and isinstance(hashes[0], str) else None
 
 
 def _known_models(workflow: dict, models: dict[str, str]) -> dict[str, str | None]:

@@ -36,8 +36,8 @@ def check_vae_matches(vae: Any, latent: dict) -> None:
 def decode_latent(vae: Any, latent: dict) -> torch.Tensor:
     """LATENT -> IMAGE (frames, H, W, 3) float32 in 0 to 1; the videos of a batch follow one another."""
     check_vae_matches(vae, latent)
-    frames = vae.decode(latent["samples"])  # (B, frames, H, W, 3)
-    return frames.reshape(-1, *frames.shape[-3:])
+    # one by one: in a batch a video would come out with other bits than alone
+    return torch.cat([vae.decode(video)[0] for video in latent["samples"].split(1)])
 
 
 def describe_channels(channels: int) -> str:
