@@ -164,7 +164,8 @@ def test_failures_are_one_line(in_the_environment, source, tmp_path, capsys, arg
 
 
 SLOW = """
-import importlib.util, sys, time
+import importlib.util, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 root = sys.argv[1]
 spec = importlib.util.spec_from_file_location("wan_gguf", root + "/__init__.py", submodule_search_locations=[root])
 sys.modules["wan_gguf"] = importlib.util.module_from_spec(spec)

@@ -151,9 +151,10 @@ def test_a_folder_the_host_never_loads_is_refused_before_the_start(fake_host, tm
 @posix_only
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)])
 def test_the_server_ends_with_the_command_whatever_ends_it(root, fake_host, is_alive, number, code):
-    # a shell's background jobs ignore SIGINT, and children inherit that
+    # a shell's background jobs ignore SIGINT, nohup's SIGHUP, and children inherit that
     restore = (
-        "import signal, os, sys; signal.signal(2, signal.default_int_handler); os.execv(sys.executable, sys.argv[1:])"
+        "import signal, os, sys; signal.signal(2, signal.default_int_handler); signal.signal(1, signal.SIG_DFL); "
+        "os.execv(sys.executable, sys.argv[1:])"
     )
     command = [sys.executable, "-c", restore, sys.executable, "-c", HOLDER, str(root), str(fake_host)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as holder:

@@ -147,7 +147,8 @@ def test_a_model_of_unknown_hash_is_mentioned(server, made):
 def test_frames_and_file_of_the_streaming_node(server, tmp_path):
     """It tells the hash of its frames, and its file is the same bytes for the same frames and settings."""
     workflow = with_settings(load_workflow(), {"seed": 5, "steps": 1, "frames": 5})
-    inputs = {"samples": ["sampler", 0], "vae": ["vae", 0], "filename_prefix": "streamed", "tiling": "off"}
+    inputs = {"samples": ["sampler", 0], "vae": ["vae", 0], "filename_prefix": "streamed", "fps": 0.0, "codec": "h264"}
+    inputs |= {"crf": -1, "pixel_format": "auto", "tiling": "off", "images": False, "keep_latent": True}
     for name in ("decode", "video", "save_frames"):
         del workflow[name]
     workflow["save_video"] = {"class_type": verify_result.OWN_SAVER, "inputs": inputs}
