@@ -13,6 +13,7 @@ import sentencepiece
 import torch
 from gguf import GGMLQuantizationType as Type
 
+from wan_gguf.host.models import load_diffusion_model
 from wan_gguf.loaders.umt5 import umt5_shapes
 from wan_gguf.loaders.wan_config import wan_shapes
 
@@ -268,3 +269,21 @@ def user_folder(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(folder_paths, "user_directory", str(folder))
     monkeypatch.delenv("WAN_GGUF_CACHE_MB", raising=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def low_file(make_wan):
+    """The file of a second expert: the same model with other weights."""
+    return make_wan(seed=1)[0]
+
+
+@pytest.fixture
+def high(wan_file):
+    """The high-noise expert, loaded."""
+    return load_diffusion_model(wan_file[0])
+
+
+@pytest.fixture
+def low(low_file):
+    """The low-noise expert, loaded."""
+    return load_diffusion_model(low_file)

@@ -18,21 +18,6 @@ SETTINGS = {"seed": 3, "steps": 4, "cfg": 1.0, "shift": 5.0, "solver": "euler", 
 SHAPE = (1, 16, 2, 4, 4)
 
 
-@pytest.fixture(scope="module")
-def low_file(make_wan):
-    return make_wan(seed=1)[0]
-
-
-@pytest.fixture
-def high(wan_file):
-    return load_diffusion_model(wan_file[0])
-
-
-@pytest.fixture
-def low(low_file):
-    return load_diffusion_model(low_file)
-
-
 @pytest.fixture
 def sample(high, low, conditioning):
     """sample(**changed settings) -> the result of a run with both experts; low_noise_model=None for one model."""

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from wan_gguf.host.flow_sampler import FlowRun
-from wan_gguf.host.models import load_diffusion_model
 from wan_gguf.host.sampler import sample_latent, sample_rows
 from wan_gguf.sampling.schedules import SCHEDULES
 from wan_gguf.sampling.solvers import SOLVERS
@@ -14,21 +13,6 @@ from wan_gguf.tests.host.watching import free_memory
 
 # 4 steps at shift 5 and boundary 0.875 are 2 + 2 with every solver
 SETTINGS = {"seed": 3, "steps": 4, "cfg": 1.0, "shift": 5.0, "solver": "unipc", "cfg_mode": "batched"}
-
-
-@pytest.fixture(scope="module")
-def low_file(make_wan):
-    return make_wan(seed=1)[0]
-
-
-@pytest.fixture
-def high(wan_file):
-    return load_diffusion_model(wan_file[0])
-
-
-@pytest.fixture
-def low(low_file):
-    return load_diffusion_model(low_file)
 
 
 @pytest.fixture
