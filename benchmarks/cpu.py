@@ -5,10 +5,17 @@ Options are checked before anything is installed or imported. What the printed n
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
+    import environment
+
+    environment.register_pack()
+
+from wan_gguf.benchmarks.command import list_of, positive, run
 
 SUMMARY = "quantised layers on the CPU, beside dense ones and other programs'"
 PARTS = ("linear", "forward", "memory", "startup")
@@ -16,25 +23,8 @@ RECIPES = ("Q4_K", "Q4_K_M", "Q8_0")
 TOKENS = (390, 1950)
 
 
-def _list_of(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        words = text.split(",")
-        wrong = [word for word in words if word not in allowed]
-        if wrong:
-            raise argparse.ArgumentTypeError(f"got '{wrong[0]}'; {', '.join(allowed)} are allowed, joined by commas")
-        return words
-
-    return parse
-
-
 def _tokens(text: str) -> list[int]:
-    return [int(word) for word in _list_of(tuple(map(str, TOKENS)))(text)]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got '{text}'; a whole number from 1 is allowed")
-    return int(text)
+    return [int(word) for word in list_of(tuple(map(str, TOKENS)))(text)]
 
 
 def _folder_with(*names: str) -> Callable[[str], Path]:
@@ -55,22 +45,22 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="linear layers and errors only, in less than a minute")
     made.add_argument(
         "--parts",
-        type=_list_of(PARTS),
+        type=list_of(PARTS),
         default=list(PARTS),
         metavar="A,B",
         help=f"of: {','.join(PARTS)} (default: all)",
     )
     made.add_argument(
         "--recipes",
-        type=_list_of(RECIPES),
+        type=list_of(RECIPES),
         default=list(RECIPES),
         metavar="A,B",
         help=f"weight types of the forwards: {','.join(RECIPES)} (default: all; dense fp32 and peers with the first)",
     )
     made.add_argument("--tokens", type=_tokens, default=list(TOKENS), metavar="A,B", help="390,1950 (default: both)")
-    made.add_argument("--layers", type=_positive, default=4, metavar="N", help="of a model's 30 (default: 4)")
-    made.add_argument("--rounds", type=_positive, default=3, metavar="N", help="samples of each forward (default: 3)")
-    made.add_argument("--threads", type=_positive, metavar="N", help="torch's threads (default: torch's choice)")
+    made.add_argument("--layers", type=positive, default=4, metavar="N", help="of a model's 30 (default: 4)")
+    made.add_argument("--rounds", type=positive, default=3, metavar="N", help="samples of each forward (default: 3)")
+    made.add_argument("--threads", type=positive, metavar="N", help="torch's threads (default: torch's choice)")
     made.add_argument(
         "--dtype", choices=("auto", "bf16", "fp32"), default="auto", help="ours compute in (default: auto, by the CPU)"
     )
@@ -97,34 +87,19 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _ask_to_end(signal_number: int, _frame: object) -> None:
-    raise SystemExit(128 + signal_number)  # so that temporary folders and child processes go, too
+def measure(options: argparse.Namespace) -> int:
+    """Measure and print; returns the exit code."""
+    from wan_gguf.benchmarks import cpu_suite, report
+
+    results = cpu_suite.run(options)
+    print(json.dumps(report.with_keys(results), indent=1) if options.json else report.tables(results))
+    return 0
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print; returns the exit code."""
+    """Check the options, then measure; returns the exit code."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _ask_to_end)
-    try:
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
-        import environment
-
-        environment.enter(__file__)
-        # takes seconds (torch, the host), in which Ctrl-C may come
-        from wan_gguf.benchmarks import cpu_suite, report
-
-        results = cpu_suite.run(options)
-        print(json.dumps(report.with_keys(results), indent=1) if options.json else report.tables(results))
-    except KeyboardInterrupt:
-        print("error: stopped by Ctrl-C", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone; nothing more can be said
-        return 1
-    except FileNotFoundError as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    return 0
+    return run(__file__, lambda: measure(options))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,16 @@ looks 40 frames ahead and more, which 17 frames do not fill. Linux only.
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
+    import environment
+
+    environment.register_pack()
+
+from wan_gguf.benchmarks.command import run
 
 SUMMARY = "memory and time of streamed decode, at several numbers of frames"
 FRAMES = (17, 81, 241)
@@ -45,32 +52,21 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _ask_to_end(signal_number: int, _frame: object) -> None:
-    raise SystemExit(128 + signal_number)  # so that temporary folders and child processes go, too
-
-
-def main(arguments: list[str]) -> int:
+def measure(options: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
-    options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _ask_to_end)
-    try:
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
-        import environment
+    from wan_gguf.benchmarks import decode_suite
 
-        environment.enter(__file__)
-        from wan_gguf.benchmarks import decode_suite
-
-        results = decode_suite.run(options)
-    except KeyboardInterrupt:
-        print("error: stopped by Ctrl-C", file=sys.stderr)
-        return 130
-    except OSError as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
+    results = decode_suite.run(options)
     print(json.dumps(results, indent=1) if options.json else decode_suite.table(results), flush=True)
     for fault in results["faults"]:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if results["faults"] else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Check the options, then measure; returns the exit code."""
+    options = parser().parse_args(arguments)
+    return run(__file__, lambda: measure(options))
 
 
 if __name__ == "__main__":

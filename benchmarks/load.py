@@ -6,20 +6,19 @@ one time, and removes them. Options are checked before anything is imported; the
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
+    import environment
+
+    environment.register_pack()
+
+from wan_gguf.benchmarks.command import list_of, run
+
 SUMMARY = "whole models of real size: loading, a step, memory; writes up to 19.3 GB for a while"
 PARTS = ("5b", "umt5", "a14b")
-
-
-def _parts(text: str) -> list[str]:
-    words = text.split(",")
-    wrong = [word for word in words if word not in PARTS]
-    if wrong:
-        raise argparse.ArgumentTypeError(f"got '{wrong[0]}'; {', '.join(PARTS)} are allowed, joined by commas")
-    return words
 
 
 def _folder(text: str) -> Path:
@@ -35,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print one JSON object on stdout instead of a table")
     made.add_argument(
         "--only",
-        type=_parts,
+        type=list_of(PARTS),
         default=list(PARTS),
         metavar="A,B",
         help="of: 5b (3.4 GB of disk), umt5 (4.2 GB), a14b (19.3 GB); default: all, one after the other",
@@ -51,35 +50,24 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _ask_to_end(signal_number: int, _frame: object) -> None:
-    raise SystemExit(128 + signal_number)  # so that temporary folders and child processes go, too
+def measure(options: argparse.Namespace) -> int:
+    """Measure and print; returns the exit code."""
+    from wan_gguf.benchmarks import full_size_report, full_size_suite
 
-
-def main(arguments: list[str]) -> int:
-    """Measure and print; returns the exit code, 1 if what was measured is not as it has to be."""
-    options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _ask_to_end)
-    try:
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
-        import environment
-
-        environment.enter(__file__)
-        from wan_gguf.benchmarks import full_size_report, full_size_suite
-
-        results = full_size_suite.run(options)
-        print(json.dumps(results, indent=1) if options.json else full_size_report.table(results), flush=True)
-    except KeyboardInterrupt:
-        print("error: stopped by Ctrl-C", file=sys.stderr)
-        return 130
-    except OSError as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
+    results = full_size_suite.run(options)
+    print(json.dumps(results, indent=1) if options.json else full_size_report.table(results), flush=True)
     for fault in results["faults"]:
         print(f"error: {fault}", file=sys.stderr)
     note = full_size_report.slow(results)
     if note and not options.tiny:
         print(f"note: {note}", file=sys.stderr)
     return 1 if results["faults"] else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Check the options, then measure; returns the exit code."""
+    options = parser().parse_args(arguments)
+    return run(__file__, lambda: measure(options))
 
 
 if __name__ == "__main__":

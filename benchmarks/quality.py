@@ -12,10 +12,16 @@ Options are checked before anything is installed or imported.
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "reference_model"))
+    import environment
+
+    environment.register_pack()
+
+from wan_gguf.benchmarks.command import list_of, positive, run
 
 SUMMARY = "what each quant type costs in quality, on the reference model; an hour, goes on where it was stopped"
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,25 +35,8 @@ BATCH = 8  # prompts of one language; as many follow in the other
 PUBLISHABLE_PROMPTS = 64
 
 
-def _list_of(allowed: tuple[str, ...]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        words = text.split(",")
-        wrong = [word for word in words if word not in allowed]
-        if wrong:
-            raise argparse.ArgumentTypeError(f"got '{wrong[0]}'; {', '.join(allowed)} are allowed, joined by commas")
-        return words
-
-    return parse
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got '{text}'; a whole number from 1 is allowed")
-    return int(text)
-
-
 def _prompts(text: str) -> int:
-    count = _positive(text)
+    count = positive(text)
     if count % (2 * BATCH):
         raise argparse.ArgumentTypeError(f"got {count}; a multiple of {2 * BATCH} is allowed, half of them Chinese")
     return count
@@ -79,7 +68,10 @@ def parser() -> argparse.ArgumentParser:
         help="compare these files of the reference transformer with its F16 version, instead of the types",
     )
     made.add_argument(
-        "--types", type=_list_of(TYPES), metavar="A,B", help=f"of: {','.join(TYPES)} (default: all, without --files)"
+        "--types",
+        type=list_of(TYPES),
+        metavar="A,B",
+        help=f"of: {','.join(TYPES)} (default: all, without --files)",
     )
     made.add_argument(
         "--prompts",
@@ -88,16 +80,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"videos of each type, half of them from Chinese prompts (default: {PUBLISHABLE_PROMPTS})",
     )
-    made.add_argument("--steps", type=_positive, default=10, metavar="N", help="of the sampler (default: 10)")
+    made.add_argument("--steps", type=positive, default=10, metavar="N", help="of the sampler (default: 10)")
     made.add_argument(
         "--parts",
-        type=_list_of(PARTS),
+        type=list_of(PARTS),
         metavar="A,B",
         help="videos: the reference model's; weights: errors of single matrices of real size "
         "(default: both; with --files videos)",
     )
     made.add_argument(
-        "--threads", type=_positive, default=1, metavar="N", help="torch's (default: 1, so that machines agree)"
+        "--threads", type=positive, default=1, metavar="N", help="torch's (default: 1, so that machines agree)"
     )
     made.add_argument(
         "--state",
@@ -128,35 +120,23 @@ def _checked(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _ask_to_end(signal_number: int, _frame: object) -> None:
-    raise SystemExit(128 + signal_number)  # so that half-written files go, too
+def measure(options: argparse.Namespace) -> int:
+    """Measure and print; returns the exit code."""
+    from wan_gguf.benchmarks import quality_report, quality_suite
+
+    results = quality_suite.run(options)
+    if options.write:
+        quality_report.write(results, ROOT / "docs")
+    print(json.dumps(results, indent=1) if options.json else quality_report.tables(results), flush=True)
+    return 0
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print; returns the exit code."""
+    """Check the options, then measure; returns the exit code."""
     options = _checked(arguments)
-    signal.signal(signal.SIGTERM, _ask_to_end)
-    try:
-        sys.path.insert(0, str(ROOT / "reference_model"))
-        import environment
-
-        environment.enter(__file__)
-        from wan_gguf.benchmarks import quality_report, quality_suite
-
-        results = quality_suite.run(options)
-        if options.write:
-            quality_report.write(results, ROOT / "docs")
-        print(json.dumps(results, indent=1) if options.json else quality_report.tables(results), flush=True)
-    except KeyboardInterrupt:
-        print("error: stopped by Ctrl-C; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone; nothing more can be said
-        return 1
-    except (OSError, ValueError) as failure:  # each kind of file has an error class of its own
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    return 0
+    return run(
+        __file__, lambda: measure(options), (OSError, ValueError)
+    )  # each kind of file has an error class of its own
 
 
 if __name__ == "__main__":
