@@ -17,6 +17,7 @@ from yarl import URL
 
 from .client import ServerGoneError, refusal
 from .errors import CliError
+from .input_files import marked_inputs
 
 _ANSWER = aiohttp.ClientTimeout(total=120, sock_connect=20)
 _FILE = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=120)
@@ -33,6 +34,10 @@ class RefusedError(CliError):
 
 class NoSuchFileError(CliError):
     """The server does not have this file any more."""
+
+
+class TooLargeError(CliError):
+    """The file is longer than it may be."""
 
 
 class ServerFault(ServerGoneError):  # noqa: N818 (one kind of gone: it answers, with HTTP 500)
@@ -64,6 +69,7 @@ class Api:
 
     def __init__(self, session: aiohttp.ClientSession, address: str, client: str):
         self._session, self._address, self._client = session, address, client
+        self._upload_inputs: dict[str, set[str]] = {}  # class -> what the server said, asked once
 
     async def _json(self, method: str, path: str, body: dict | None = None) -> tuple[int, Any]:
         """(HTTP status, decoded body or None). Raises ServerGoneError, RefusedError (no permission)."""
@@ -95,6 +101,14 @@ class Api:
         """Whether the server has a node of that class."""
         status, found = await self._json("GET", "/object_info/" + URL.build(path=class_type).raw_path)
         return status == 200 and bool(found)
+
+    async def upload_inputs(self, class_type: str) -> set[str]:
+        """The inputs of a node class that name an uploaded file; empty for a class the server does not have."""
+        if class_type not in self._upload_inputs:
+            _, found = await self._json("GET", "/object_info/" + URL.build(path=class_type).raw_path)
+            info = found.get(class_type) if isinstance(found, dict) else None
+            self._upload_inputs[class_type] = marked_inputs(info)
+        return self._upload_inputs[class_type]
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """The prompt ids that run and that wait, everybody's."""
@@ -133,14 +147,17 @@ class Api:
         """Unload all models and drop what is cached, before the next prompt."""
         await self._json("POST", "/free", {"unload_models": True, "free_memory": True})
 
-    async def download(self, entry: dict, path: Path) -> None:
-        """Write one file of an output to disk, in pieces. Raises NoSuchFileError, ServerGoneError, OSError (disk)."""
+    async def download(self, entry: dict, path: Path, limit_bytes: int | None = None) -> None:
+        """Write one file of the server's folders to disk, in pieces.
+
+        Raises NoSuchFileError, TooLargeError (it is longer than `limit_bytes`), ServerGoneError, OSError (disk).
+        """
         try:
             async with self._session.get(self._address + "/view", params=_place(entry), timeout=_FILE) as response:
                 _check_status(response.status)
                 if response.status != 200:
                     raise NoSuchFileError(f"ComfyUI does not have {entry['filename']} (HTTP {response.status})")
-                await _save(response, path)
+                await _save(response, path, limit_bytes)
         except _AWAY as failure:
             raise ServerGoneError(f"ComfyUI does not answer: {_cause(failure)}") from failure
 
@@ -198,12 +215,14 @@ async def following(api: Api) -> AsyncIterator[asyncio.Queue]:
             await reader
 
 
-async def _save(response: aiohttp.ClientResponse, path: Path) -> None:
+async def _save(response: aiohttp.ClientResponse, path: Path, limit_bytes: int | None) -> None:
     expected, written = response.content_length, 0
     with open(path, "wb") as file:
         async for piece in response.content.iter_chunked(_PIECE_BYTES):
-            file.write(piece)
             written += len(piece)
+            if limit_bytes is not None and max(written, expected or 0) > limit_bytes:
+                raise TooLargeError(f"{path.name} has more than {limit_bytes} bytes")
+            file.write(piece)
     if expected is not None and written != expected:
         raise ServerGoneError(f"ComfyUI sent {written} of {expected} bytes of {path.name}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .batch_api import Api, NoSuchFileError
 from .batch_files import PREFIX, copy_place, holds_job, partial_folder, place_folder, publish, wanted_files
+from .batch_inputs import fetch_inputs
 from .batch_record import Conditions, finish_folder
 from .batch_store import Job, Store
 from .client import ServerGoneError
@@ -30,7 +31,8 @@ async def collect(api: Api, store: Store, out: Path, job: Job, conditions: Condi
                 for file in files:
                     (partial / file.path).parent.mkdir(exist_ok=True)
                     await api.download(file.entry, partial / file.path)
-                await _finish(partial, job, files, conditions)
+                inputs = await fetch_inputs(api, job.workflow, partial)
+                await _finish(partial, job, files, conditions, inputs)
                 publish(partial, job.key, targets)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -42,9 +44,9 @@ async def collect(api: Api, store: Store, out: Path, job: Job, conditions: Condi
     return len(files)
 
 
-async def _finish(partial: Path, job: Job, files: list, conditions: Conditions) -> None:
+async def _finish(partial: Path, job: Job, files: list, conditions: Conditions, inputs: dict) -> None:
     try:
-        await asyncio.to_thread(finish_folder, partial, job, files, conditions)
+        await asyncio.to_thread(finish_folder, partial, job, files, conditions, inputs)
     except ValueError as damage:
         raise DamagedFileError(str(damage)) from damage
     except OSError as failure:

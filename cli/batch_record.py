@@ -23,14 +23,20 @@ class Conditions:
     stats: dict
 
 
-def finish_folder(folder: Path, job: Job, files: list[Wanted], conditions: Conditions) -> None:
-    """Add sheet.png and settings.json to the downloaded files. Raises OSError or ValueError for damaged pictures."""
+def finish_folder(
+    folder: Path, job: Job, files: list[Wanted], conditions: Conditions, inputs: dict[str, dict | None] | None = None
+) -> None:
+    """Add sheet.png and settings.json to the downloaded files; `inputs` is what fetch_inputs gave.
+
+    Raises OSError or ValueError for damaged pictures.
+    """
     images, videos = _images(folder, files), _of_ends(folder, files, VIDEO_ENDS)
     workflow = posted_workflow(job.workflow, job.key, job.attempt)
     sheet = make_sheet([path for _, path in videos], [path for _, path in images], _title(workflow), _fps(workflow))
     if sheet is not None:
         (folder / SHEET_NAME).write_bytes(png_bytes(sheet))
-    write_record(folder, _record(folder, job, workflow, files, conditions))
+    kept = {} if inputs is None else {"inputs": inputs}
+    write_record(folder, _record(folder, job, workflow, files, conditions) | kept)
 
 
 def _record(folder: Path, job: Job, workflow: dict, files: list[Wanted], conditions: Conditions) -> dict:

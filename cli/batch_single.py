@@ -9,6 +9,7 @@ from pathlib import Path
 from .batch_api import Api, connected, following
 from .batch_failure import Failure, history_end, history_seconds, judge
 from .batch_files import wanted_files
+from .batch_inputs import fetch_inputs
 from .client import ServerGoneError
 
 _LOOK_S = 30.0  # without any message for this long, the history is asked
@@ -16,13 +17,17 @@ _LOOK_S = 30.0  # without any message for this long, the history is asked
 
 @dataclass
 class Made:
-    """How it ended: with `failure`, or with outputs and their files' contents by path in the job's folder."""
+    """How it ended: with `failure`, or with outputs and their files' contents by path in the job's folder.
+
+    `inputs`: what it read from ComfyUI's folders, by the name in the workflow; for batch_inputs.keep_inputs.
+    """
 
     failure: Failure | None
     outputs: dict
     contents: dict[str, bytes]
     run_s: float | None
     stats: dict
+    inputs: dict[str, bytes | None]
 
 
 def run_one(address: str, posted: dict) -> Made:
@@ -41,9 +46,11 @@ async def _run_one(address: str, posted: dict) -> Made:
             failure = judge(data) if how == "error" else Failure("lasting", "the run was interrupted in ComfyUI")
             if failure.kind == "memory":
                 await api.free()
-            return Made(failure, {}, {}, None, stats)
+            return Made(failure, {}, {}, None, stats, {})
         outputs = entry.get("outputs", {})
-        return Made(None, outputs, await _contents(api, outputs), history_seconds(entry), stats)
+        contents = await _contents(api, outputs)
+        inputs = await _input_contents(api, posted)
+        return Made(None, outputs, contents, history_seconds(entry), stats, inputs)
 
 
 async def _end(api: Api, events: asyncio.Queue, prompt_id: str) -> dict:
@@ -70,3 +77,9 @@ async def _contents(api: Api, outputs: dict) -> dict[str, bytes]:
             await api.download(file.entry, path)
             contents[file.path] = path.read_bytes()
     return contents
+
+
+async def _input_contents(api: Api, workflow: dict) -> dict[str, bytes | None]:
+    with tempfile.TemporaryDirectory(prefix="wan-gguf-") as folder:
+        inputs = await fetch_inputs(api, workflow, Path(folder))
+        return {name: kept and Path(folder, kept["file"]).read_bytes() for name, kept in inputs.items()}

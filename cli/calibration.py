@@ -130,11 +130,7 @@ def _server(files: Files) -> Iterator[HostServer]:
 
 def workflow(source: Source, files: Files, row: Row, number: int) -> dict:
     """The bundled workflow up to the sampler, with the recorder before it; it ends in a latent that is thrown away."""
-    made = {
-        name: node
-        for name, node in load_workflow().items()
-        if name not in ("decode", "video", "save_video", "save_frames")
-    }
+    made = {name: node for name, node in load_workflow().items() if name not in ("save_video", "save_frames")}
     low, high = {"high": (BOUNDARY, 1.0), "low": (0.0, BOUNDARY)}.get(source.expert or "", (0.0, 1.0))
     made["model"]["inputs"]["model_name"] = files.model.name
     made["text_encoder"]["inputs"]["encoder_name"] = files.text_encoder.name

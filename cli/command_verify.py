@@ -20,7 +20,8 @@ def parser() -> Parser:
     made = Parser(
         prog="python3 cli verify",
         description="Make a result again from its record, in a ComfyUI of its own, and compare the hashes of the "
-        "frames; also of the model files before, and of the video file if it lies beside the record.",
+        "frames; before that of the model files and the start images kept with the record, and of the video file "
+        "beside it.",
         epilog="Exit code: 0 if everything is equal, 1 if something differs or could not be made, 2 if the record or "
         "the options are wrong. What is guaranteed to be equal, and where: docs/reproducibility.md.",
     )

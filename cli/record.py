@@ -6,6 +6,8 @@ It lies beside the video as JSON. Version 1; other programs of this pack may add
     settings         what was asked for, by the names of the command line; negative: the text that was used
     language         of the prompt, as the prompt node found it
     models           file name, as in the workflow -> SHA-256
+    inputs           start image or the like, as the workflow names it -> {"file": where it is kept beside the record,
+                     "sha256"}; null: it could not be fetched
     frames_sha256    of the raw RGB bytes of all frames in order
     frame_hashes     the first 16 hex digits of the same for each frame
     video_sha256     of the video file

@@ -6,9 +6,10 @@ the record has the form described in `record` and that its file names stay insid
 
 import json
 import re
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from .errors import UsageError
+from .input_files import place_of, stays_inside
 
 NEWEST_VERSION = 1
 MAX_RECORD_BYTES, MAX_NODES, MAX_FRAMES, MAX_THREADS = 16 << 20, 10_000, 1_000_000, 1024
@@ -27,7 +28,7 @@ def read_record(path: Path) -> dict:
     version = record.get("record_version", NEWEST_VERSION)
     if version != NEWEST_VERSION:
         raise UsageError(f"{path} has record_version {version!r}, this pack reads {NEWEST_VERSION}; update the pack")
-    for find in (_workflow_problem, _hash_problem, _node_problem, _kind_problem, _name_problem):
+    for find in (_workflow_problem, _hash_problem, _node_problem, _kind_problem, _input_problem, _name_problem):
         problem = find(record)
         if problem is not None:
             raise UsageError(f"{path} is damaged or was edited: {problem}")
@@ -114,9 +115,25 @@ def _kind_problem(record: dict) -> str | None:
     return None
 
 
+def _input_problem(record: dict) -> str | None:
+    """A kept file is put under its name into a server's folder, which the name must not leave either."""
+    inputs = record.get("inputs", {})
+    if not isinstance(inputs, dict):
+        return "inputs is not an object"
+    for name, kept in inputs.items():
+        if kept is None:
+            continue
+        if not isinstance(kept, dict) or not isinstance(kept.get("file"), str) or not _is_hash(kept.get("sha256")):
+            return f"the input {name!r} has no file or no SHA-256"
+        if place_of(name) is None:
+            return f"the name of the input {name!r} leads out of ComfyUI's folders"
+    return None
+
+
 def _name_problem(record: dict) -> str | None:
     """File names: of models and of the files beside the record; both may be in subfolders."""
     files = [name for item in record.get("files", {}).items() for name in item]
+    files += [kept["file"] for kept in record.get("inputs", {}).values() if kept is not None]
     outside = [name for name in [*record["models"], *files] if not isinstance(name, str) or not _stays_inside(name)]
     return f"the file name {outside[0]!r} leads out of its folder" if outside else None
 
@@ -133,8 +150,5 @@ def recorded_files(record: dict) -> dict[str, str]:
 
 
 def _stays_inside(name: str) -> bool:
-    """Whether folder / name is below the folder, on every system."""
-    if not name or not name.isprintable():
-        return False
-    kinds = (PurePosixPath(name), PureWindowsPath(name))
-    return not any(path.anchor or ".." in path.parts for path in kinds)
+    """Whether folder / name is below the folder, and can be shown."""
+    return name.isprintable() and stays_inside(name)

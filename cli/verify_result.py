@@ -11,16 +11,19 @@ from pathlib import Path
 from .demo import run_workflow
 from .environment import venv_python
 from .errors import CliError
-from .model_search import Found, find_models, server_folders
+from .input_files import marked_inputs
+from .model_search import find_models, server_folders
 from .output import decode_frames, file_sha256, frames_sha256
 from .record import NODES, asked_for, frame_hashes, local_conditions, told_frames_sha256
 from .record_form import recorded_files
+from .record_inputs import changed_inputs, check_kept, placed_inputs
 from .server import HostServer
 from .terminal import Progress
 from .workflow import class_types
 
 OWN_SAVER = "WanGGUFSaveVideo"  # its files are the same bytes for the same frames; the host's Save Video promises none
 THREADS_VARIABLE = "OMP_NUM_THREADS"  # torch and the libraries below it take their number of threads from it
+DYNAMIC_VARIABLE = "MKL_DYNAMIC"  # if not FALSE, MKL and torch after it take no more threads than there are cores
 CONDITIONS = ("versions", "device", "threads", "cpu_capability", "platform")
 
 
@@ -44,7 +47,8 @@ class Outcome:
 def run(records: dict[Path, dict], models: Path | None, is_json: bool, host_dir: Path) -> int:
     """Check every record, print the outcomes on stdout. 0 if all are equal, else 1."""
     found = {path: find_models(record, models, host_dir) for path, record in records.items()}
-    outcomes = {path: _changed(path, one) for path, one in found.items() if one.changed}
+    changed = {path: [*found[path].changed, *changed_inputs(path, record)] for path, record in records.items()}
+    outcomes = {path: _not_run(path, lines) for path, lines in changed.items() if lines}
     progress = Progress()
     for threads, paths in _by_threads(records, outcomes).items():
         progress.stage("Starting ComfyUI")
@@ -70,32 +74,38 @@ def _by_threads(records: dict[Path, dict], done: Container[Path]) -> dict[int | 
 def _threads(count: int | None) -> Iterator[None]:
     """Servers started inside compute with that number of threads, whatever this machine has; None: with its own.
 
-    The host's VAE rounds differently with other numbers of threads (docs/reproducibility.md).
+    The host's own VAE Decode rounds differently with other numbers of threads (docs/reproducibility.md).
     """
-    before = os.environ.get(THREADS_VARIABLE)
-    if count is not None:
-        os.environ[THREADS_VARIABLE] = str(count)
+    changes = {} if count is None else {THREADS_VARIABLE: str(count)}
+    if count is not None and count > (os.cpu_count() or 1):
+        changes[DYNAMIC_VARIABLE] = "FALSE"
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        if before is not None:
-            os.environ[THREADS_VARIABLE] = before
-        elif count is not None:
-            del os.environ[THREADS_VARIABLE]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def check(server: HostServer, path: Path, record: dict, progress: Progress, unknown: tuple[str, ...] = ()) -> Outcome:
-    """Run the record's workflow on a server that has its models, and compare. Raises CliError if it cannot run.
+    """Run the record's workflow on a server of ours that has its models, and compare. Raises CliError if it cannot run.
 
     `unknown`: models of which the record has no hash.
     """
     outcome = Outcome(
         str(path), notes=[f"{name}: the record does not tell which file of this name" for name in unknown]
     )
-    _refuse_unknown_nodes(server, record["workflow"])
+    known = server.get_json("/object_info")
+    _refuse_unknown_nodes(known, record["workflow"])
+    check_kept(path, record, {name: marked_inputs(known[name]) for name in class_types(record["workflow"])})
     _check_files(outcome, path, record)
     nodes = {kind: node for kind, node in {**NODES, **record.get("nodes", {})}.items() if node in record["workflow"]}
-    result = run_workflow(server, record["workflow"], progress, tuple(nodes.values()))
+    with placed_inputs(server.base, path, record):
+        result = run_workflow(server, record["workflow"], progress, tuple(nodes.values()))
     files = {kind: result.files[node] for kind, node in nodes.items()}
     _compare_asked_for(outcome, record, asked_for(record["workflow"], result))
     frames = decode_frames(files.get("frames", []))
@@ -110,8 +120,8 @@ def check(server: HostServer, path: Path, record: dict, progress: Progress, unkn
     return outcome
 
 
-def _refuse_unknown_nodes(server: HostServer, workflow: dict) -> None:
-    unknown = sorted(class_types(workflow) - set(server.get_json("/object_info")))
+def _refuse_unknown_nodes(known: dict, workflow: dict) -> None:
+    unknown = sorted(class_types(workflow) - set(known))
     if unknown:
         raise CliError(
             f"the workflow uses {', '.join(unknown)}, which neither ComfyUI nor this pack has; results made with other "
@@ -193,8 +203,8 @@ def _flat(record: dict) -> dict:
     return {**(versions if isinstance(versions, dict) else {}), **known}
 
 
-def _changed(path: Path, found: Found) -> Outcome:
-    return Outcome(str(path), differences=list(found.changed), notes=["nothing was run"])
+def _not_run(path: Path, changed: list[str]) -> Outcome:
+    return Outcome(str(path), differences=changed, notes=["nothing was run"])
 
 
 def as_text(outcome: Outcome) -> str:

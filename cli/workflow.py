@@ -24,7 +24,7 @@ SETTINGS = {
     "frames": ("latent", "frames"),
     "dtype": ("model", "dtype"),
     "mode": ("model", "mode"),
-    "fps": ("video", "fps"),
+    "fps": ("save_video", "fps"),
 }
 
 

@@ -19,7 +19,7 @@ from comfy.model_patcher import ModelPatcher
 from ..sampling.image_size import size_like_image
 from ..sampling.latent import latent_shape
 from .start_image import check_start_image, cover, stretch
-from .vae import KNOWN_VAES, describe_channels, vae_geometry
+from .vae import KNOWN_VAES, describe_channels, encode_frames, vae_geometry
 
 EXACT, LIKE_IMAGE = "exact", "image aspect ratio"
 SIZE_MODES = (EXACT, LIKE_IMAGE)
@@ -72,7 +72,7 @@ def first_frame_latent(vae: Any, frame: torch.Tensor, shape: tuple[int, ...]) ->
     """
     batch, *single = shape
     samples = comfy.latent_formats.Wan22().process_out(torch.zeros(1, *single))
-    samples[:, :, :1] = vae.encode(frame)
+    samples[:, :, :1] = encode_frames(vae, frame)
     mask = _known_first_frame(single)
     return {"samples": samples.repeat(batch, 1, 1, 1, 1), "noise_mask": mask.repeat(batch, 1, 1, 1, 1)}
 
@@ -81,7 +81,7 @@ def padded_conditioning(vae: Any, frame: torch.Tensor, frames: int) -> dict[str,
     """(1, H, W, 3) -> {"concat_latent_image": (1, 16, T, h, w), "concat_mask": (1, 1, T, h, w)}."""
     video = frame.new_full((frames, *frame.shape[1:]), GREY)
     video[:1] = frame
-    encoded = vae.encode(video)
+    encoded = encode_frames(vae, video)
     return {CONCAT_IMAGE: encoded, CONCAT_MASK: _known_first_frame(encoded.shape[1:]).to(encoded)}
 
 

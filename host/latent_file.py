@@ -22,12 +22,14 @@ from typing import Any
 import folder_paths
 import safetensors.torch
 import torch
+from comfy.cli_args import args
 
 from ..loaders.safetensors_header import SafetensorsEntry, field_error, read_header, read_tensor_bytes
-from .video_place import write_whole
+from .video_place import numbered, write_whole
 
 EXTENSION = ".latent"
 ORIGIN = "wan_gguf_file"  # key of a LATENT: the LatentFile it was read from
+FINISH = "finish with 'Wan GGUF Load Latent' and 'Wan GGUF Save Video', or with: python3 cli decode"
 SETTINGS = "wan_gguf"  # name of our metadata, and key of a LATENT with the settings of its run
 VALUES, MARK = "latent_tensor", "latent_format_version_0"
 MAX_DEPTH = 4  # folders below output and input that are looked into
@@ -44,6 +46,15 @@ class LatentFile:
     path: Path
     sha256: str
     tags: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KeptLatent:
+    """Where a latent was put, and under which number; `refusal` is the wanted folder's, if that is another one."""
+
+    path: Path
+    number: int
+    refusal: OSError | None
 
 
 def samples_sha256(samples: torch.Tensor) -> str:
@@ -66,6 +77,23 @@ def save_latent(path: Path, samples: torch.Tensor, tags: dict[str, Any]) -> None
     """Write the file whole and flush it to the disk. Raises FileExistsError if there is one, OSError."""
     tensors = {VALUES: samples.detach().cpu().contiguous(), MARK: torch.tensor([])}
     write_whole(path, safetensors.torch.save(tensors, {name: json.dumps(value) for name, value in tags.items()}))
+
+
+def keep_latent(folder: Path, name: str, number: int, samples: torch.Tensor, tags: dict[str, Any]) -> KeptLatent:
+    """Save as name_00001_.latent with the first free number, in `folder` or else in the host's input or user folder.
+
+    The host's --disable-metadata leaves the tags out. Raises the OSError of `folder` if all of them refuse.
+    """
+    refusal: OSError | None = None
+    for place in (folder, Path(folder_paths.get_input_directory()), Path(folder_paths.get_user_directory())):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            path, taken = _save_numbered(place, name, number, samples, {} if args.disable_metadata else tags)
+        except OSError as error:
+            refusal = refusal or error
+        else:
+            return KeptLatent(path, taken, refusal)
+    raise refusal or AssertionError("there are three folders")
 
 
 def load_latent(path: Path) -> dict:
@@ -110,6 +138,16 @@ def latent_path(name: str) -> Path:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"latent_name: there is no file '{match[1]}' in {folder}; refresh the list with R")
     return Path(path)
+
+
+def _save_numbered(folder: Path, name: str, number: int, samples: torch.Tensor, tags: dict) -> tuple[Path, int]:
+    while True:
+        path = numbered(folder, name, number, EXTENSION[1:])
+        with contextlib.suppress(FileExistsError):
+            if not path.exists():  # save_latent would find out after writing all of it
+                save_latent(path, samples, tags)
+                return path, number
+        number += 1
 
 
 def _checked_header(path: Path) -> tuple[dict[str, SafetensorsEntry], dict[str, str]]:

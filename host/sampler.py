@@ -24,6 +24,7 @@ from .image_conditioning import check_start_image_fits
 from .models import ATTACHMENT
 from .sampler_checks import check_choice, check_latent, check_text, with_shift
 from .sampler_turns import Row, run_rows
+from .unfinished_rows import NOTHING_KNOWN, VideoPlan
 
 HIGH_NOISE, LOW_NOISE = "high_noise", "low_noise"
 
@@ -40,7 +41,9 @@ def sample_latent(model: ModelPatcher, positive: list, negative: list, latent: d
     return sampled
 
 
-def sample_rows(rows: Sequence[Mapping[str, Any]], node_id: str | None = None) -> list[dict]:
+def sample_rows(
+    rows: Sequence[Mapping[str, Any]], node_id: str | None = None, plan: VideoPlan = NOTHING_KNOWN
+) -> list[dict]:
     """The sampled latent of each row, as if it were alone; every model is loaded once.
 
     A row has `model`, `positive`, `negative`, `latent`, `seed`, `steps`, `cfg`, `shift`, `solver`, `cfg_mode`, and may
@@ -48,7 +51,7 @@ def sample_rows(rows: Sequence[Mapping[str, Any]], node_id: str | None = None) -
     the model's own) are its, at `cfg_low_noise` (0: as cfg). A preset other than "custom" replaces steps, cfg, shift,
     solver, cfg_low_noise and boundary. The key "wan_gguf" of a result records the settings. Progress is shown in the
     node `node_id`. Raises ValueError before anything is loaded when the inputs of a row do not fit, RuntimeError when a
-    model gives NaN.
+    model gives NaN. If a list stops, its finished rows are saved; `plan` tells what is known of their videos.
     """
     shifted: dict[tuple[int, float], ModelPatcher] = {}
     ready = []
@@ -57,7 +60,7 @@ def sample_rows(rows: Sequence[Mapping[str, Any]], node_id: str | None = None) -
             ready.append(_prepared(shifted, **row))
     for number, row in enumerate(ready, start=1):
         logging.info("%s%s", f"row {number} of {len(ready)}: " if len(ready) > 1 else "", describe_run(row.record))
-    return run_rows(ready, node_id)
+    return run_rows(ready, node_id, plan)
 
 
 @contextlib.contextmanager

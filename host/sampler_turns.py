@@ -6,8 +6,7 @@ where two turns that follow each other want different ones: once in a list, howe
 """
 
 import contextlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import comfy.model_management
@@ -21,6 +20,7 @@ from .experts import Expert, hand_over, read_ahead
 from .flow_sampler import FlowRun, FlowSampler
 from .models import ATTACHMENT
 from .progress import NodeText, Pace, step_text
+from .unfinished_rows import NOTHING_KNOWN, VideoPlan, kept_if_stopped
 from .watch import check_final
 
 
@@ -54,29 +54,27 @@ class _Turn:
         return self.expert.stop - self.start
 
 
-def run_rows(rows: Sequence[Row], node_id: str | None = None) -> list[dict]:
+def run_rows(rows: Sequence[Row], node_id: str | None = None, plan: VideoPlan = NOTHING_KNOWN) -> list[dict]:
     """The rows' LATENTs, in order. Raises RuntimeError when a model gives NaN, and the host's interrupt.
 
-    It is all or nothing: the host keeps what a node returns, and nothing of one that stops. The message then says which
-    rows were finished and are lost.
+    Of a list that stops, the finished rows are saved with what `plan` says of their videos, and the message says where.
     """
     turns = _turns(rows)
     for row in rows:
         row.run.on_cpu = len(rows) > 1 and len(turns) > len(rows)
     progress = _Progress(turns, len(rows), node_id)
-    results: dict[int, dict] = {}
-    with contextlib.ExitStack() as cleanup:
+    with kept_if_stopped(len(rows), plan) as results, contextlib.ExitStack() as cleanup:
         for turn, following in zip(turns, [*turns[1:], None], strict=True):
+            results.current = turn.number
             reading = None if following is None else read_ahead(turn.expert.patcher, following.expert.patcher)
             if reading is not None:
                 cleanup.callback(reading.stop)
-            with _telling_losses(turn, len(rows), results):
-                sampled = _take(turn, progress, None if reading is None else reading.start)
-                if turn.is_last:
-                    results[turn.number] = _finished(turn.row, sampled)
+            sampled = _take(turn, progress, None if reading is None else reading.start)
+            if turn.is_last:
+                results.finished[turn.number] = _finished(turn.row, sampled)
             if following is not None:
                 hand_over(turn.expert.patcher, following.expert.patcher, following.row.samples.shape)
-    return [results[number] for number in sorted(results)]
+    return [results.finished[number] for number in sorted(results.finished)]
 
 
 def _turns(rows: Sequence[Row]) -> list[_Turn]:
@@ -125,21 +123,6 @@ def _finished(row: Row, sampled: torch.Tensor) -> dict:
 
 def _last_model(row: Row) -> ModelPatcher:
     return [expert.model for expert in row.experts if expert is not None][-1]
-
-
-@contextlib.contextmanager
-def _telling_losses(turn: _Turn, n_rows: int, results: dict[int, dict]) -> Iterator[None]:
-    """Put the row into the error of a list, and what is lost with it."""
-    try:
-        yield
-    except BaseException as error:
-        lost = ", ".join(map(str, results))
-        losses = f"; the finished rows {lost} are lost with it, because the host keeps all of a node or nothing"
-        if n_rows > 1 and type(error) is RuntimeError:
-            raise RuntimeError(f"row {turn.number} of {n_rows}: {error}{losses if lost else ''}") from error
-        if n_rows > 1:
-            logging.warning("sampling stopped in row %d of %d%s", turn.number, n_rows, losses if lost else "")
-        raise
 
 
 class _Progress:

@@ -2,7 +2,7 @@
 
 Wan's decoders are causal in time: a piece of the latent needs, of all pieces before it, only the feature cache that the
 decoder keeps. The host decodes the same pieces, but collects them on the device; here each is handed on, so without
-tiles the frames are equal to the host's `vae.decode`, bit for bit.
+tiles the frames are equal to the host's `vae.decode`, bit for bit; on a CPU to that on two threads, see steady_vae.py.
 
     Wan 2.1   latent frames 1, then 2, 2, ...    1, then 8, 8, ... frames
     Wan 2.2   latent frames 1, 1, 1, ...         1, then 4, 4, ... frames, as 2x2 patches
@@ -20,6 +20,7 @@ import comfy.ldm.wan.vae2_2
 import comfy.model_management
 import torch
 
+from .steady_vae import steady_vae
 from .vae import check_vae_matches
 from .video_memory import piece_bytes
 from .video_tiles import Tiling, blend
@@ -101,10 +102,11 @@ def stream_frames(vae: Any, samples: torch.Tensor, tiling: Tiling | None = None)
     with management.cuda_device_context(vae.device):
         management.load_models_gpu([vae.patcher], memory_required=need, force_full_load=vae.disable_offload)
         # all at once, as the host does: it is small, and cut in pieces it may be computed in another order
-        z = step.network.conv2(samples.to(device=vae.device, dtype=vae.vae_dtype))
+        with steady_vae(step.network):
+            z = step.network.conv2(samples.to(device=vae.device, dtype=vae.vae_dtype))
     for number, times in enumerate(step.pieces(frames)):
         management.throw_exception_if_processing_interrupted()
-        with management.cuda_device_context(vae.device):
+        with management.cuda_device_context(vae.device), steady_vae(step.network):
             if tiling is None:
                 piece = _to_frames(vae, step.decode(z[:, :, times], tiles[0].cache, number == 0))
             else:

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from .steady_vae import steady_vae
+
 TEMPORAL_STRIDE = 4
 
 # latent channels -> what has that many, and the file to load
@@ -37,7 +39,14 @@ def decode_latent(vae: Any, latent: dict) -> torch.Tensor:
     """LATENT -> IMAGE (frames, H, W, 3) float32 in 0 to 1; the videos of a batch follow one another."""
     check_vae_matches(vae, latent)
     # one by one: in a batch a video would come out with other bits than alone
-    return torch.cat([vae.decode(video)[0] for video in latent["samples"].split(1)])
+    with steady_vae(vae.first_stage_model):
+        return torch.cat([vae.decode(video)[0] for video in latent["samples"].split(1)])
+
+
+def encode_frames(vae: Any, frames: torch.Tensor) -> torch.Tensor:
+    """IMAGE (frames, H, W, 3) -> latent (1, C, T, h, w) as the host encodes it, with steady bits."""
+    with steady_vae(vae.first_stage_model):
+        return vae.encode(frames)
 
 
 def describe_channels(channels: int) -> str:

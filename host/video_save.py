@@ -22,7 +22,7 @@ import torch
 from comfy.cli_args import args
 
 from ..sampling.latent import latent_to_frames
-from .latent_file import EXTENSION, SETTINGS, origin_of, save_latent
+from .latent_file import FINISH, SETTINGS, keep_latent, origin_of
 from .stream_decode import check_streamable, stream_frames
 from .video_codecs import CODECS, VideoFormat, video_format
 from .video_file import VideoWriter
@@ -31,7 +31,6 @@ from .video_place import flush_folder, numbered, partial_path, place, remove, re
 from .video_progress import FrameProgress
 from .video_request import Request
 
-FINISH = "finish with 'Wan GGUF Load Latent' and 'Wan GGUF Save Video', or with: python3 cli decode"
 _HASH_BYTES = 1 << 20
 
 
@@ -122,30 +121,13 @@ def _plan(vae: Any, samples: torch.Tensor, request: Request, settings: dict, tag
 
 def _keep_latent(plan: _Plan, samples: torch.Tensor) -> tuple[Path, int]:
     """Where the latent now is, and the number that its videos begin with."""
-    tags = {} if args.disable_metadata else {**plan.tags, SETTINGS: plan.settings}
-    first: OSError | None = None
-    for folder in (plan.folder, Path(folder_paths.get_input_directory()), Path(folder_paths.get_user_directory())):
-        try:
-            path, number = _save_numbered(folder, plan, samples, tags)
-        except OSError as error:
-            first = first or error
-            continue
-        if first is None:
-            return path, number
-        raise _cannot_write(plan.folder, first, path)
-    raise _cannot_write(plan.folder, first, None)
-
-
-def _save_numbered(folder: Path, plan: _Plan, samples: torch.Tensor, tags: dict) -> tuple[Path, int]:
-    number = plan.number
-    while True:
-        path = numbered(folder, plan.name, number, EXTENSION[1:])
-        try:
-            save_latent(path, samples, tags)
-        except FileExistsError:
-            number += 1
-        else:
-            return path, number
+    try:
+        kept = keep_latent(plan.folder, plan.name, plan.number, samples, {**plan.tags, SETTINGS: plan.settings})
+    except OSError as error:
+        raise _cannot_write(plan.folder, error, None) from error
+    if kept.refusal is not None:
+        raise _cannot_write(plan.folder, kept.refusal, kept.path)
+    return kept.path, kept.number
 
 
 def _cannot_write(folder: Path, error: Exception, latent: Path | None) -> OSError:

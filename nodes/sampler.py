@@ -13,6 +13,7 @@ from ..sampling.presets import CUSTOM, PRESETS
 from ..sampling.solvers import SOLVERS
 from .category import CATEGORY
 from .graph import refuse_wrong_files
+from .graph_saving import video_plan
 from .lists import as_rows
 
 MAX_STEPS = 1000
@@ -42,7 +43,7 @@ class WanGGUFSampler(io.ComfyNode):
                 ),
             ],
             is_input_list=True,
-            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -62,7 +63,8 @@ class WanGGUFSampler(io.ComfyNode):
     def execute(cls, **inputs: list) -> io.NodeOutput:
         refuse_wrong_files(cls.hidden)
         rows = as_rows(inputs)
-        sampled = sample_rows(rows, None if cls.hidden is None else cls.hidden.unique_id)
+        node_id = None if cls.hidden is None else cls.hidden.unique_id
+        sampled = sample_rows(rows, node_id, video_plan(cls.hidden, len(rows)))
         return io.NodeOutput(sampled, ui=ui.PreviewText(describe_rows([row["wan_gguf"] for row in sampled])))
 
 

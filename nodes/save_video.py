@@ -13,6 +13,7 @@ from ..host.video_save import Saved, save_videos
 from .category import CATEGORY
 from .graph import refuse_wrong_files
 from .graph_files import chosen_vae
+from .graph_saving import run_tags
 from .graph_walk import inputs_of
 
 DEFAULT_PREFIX = "wan_gguf/video"
@@ -78,17 +79,10 @@ class WanGGUFSaveVideo(io.ComfyNode):
         _refuse_missing_images(cls.hidden, images)
         request = Request(filename_prefix, codec, crf, pixel_format, fps, tiling, keep_latent, images)
         node_id = None if cls.hidden is None else cls.hidden.unique_id
-        saved = save_videos(vae, samples, request, _tags(cls.hidden), _vae_name(cls.hidden), node_id)
+        tags = {} if cls.hidden is None else run_tags(cls.hidden)
+        saved = save_videos(vae, samples, request, tags, _vae_name(cls.hidden), node_id)
         videos = [InputImpl.VideoFromFile(str(video.path)) for video in saved.videos]
         return io.NodeOutput(videos, saved.images, ui=_shown(saved))
-
-
-def _tags(hidden: io.HiddenHolder | None) -> dict[str, Any]:
-    """Prompt and workflow under the names that the host's Save Video gives them."""
-    if hidden is None:
-        return {}
-    tags = dict(hidden.extra_pnginfo or {})
-    return tags | ({} if hidden.prompt is None else {"prompt": hidden.prompt})
 
 
 def _vae_name(hidden: io.HiddenHolder | None) -> str | None:

@@ -14,14 +14,12 @@ HOST_NODES = {  # type -> the host's module
     "VAELoader": "nodes",
     "LoadImage": "nodes",
     "SaveImage": "nodes",
-    "CreateVideo": "comfy_extras.nodes_video",
-    "SaveVideo": "comfy_extras.nodes_video",
 }
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 NOTES = {"MarkdownNote"}  # of the frontend: no inputs, not sent to the server
 API_IDS = dict(
     enumerate(
-        ["model", "text_encoder", "vae", "prompt", "latent", "sampler", "decode", "video", "save_video", "save_frames"],
+        ["model", "text_encoder", "vae", "prompt", "latent", "sampler", "save_video", "save_frames"],
         start=1,
     )
 )
@@ -250,7 +248,7 @@ def test_the_prompt_list_has_rows_in_both_languages_and_reaches_every_node(root,
     taken = [value for other in graph.values() for value in other["inputs"].values() if value in links_of(source)]
     assert sorted(slot for _, slot in taken) == list(range(9))
     assert graph[6]["inputs"]["seed"] == [source, 2]
-    assert graph[9]["inputs"]["filename_prefix"] == [source, 8]
+    assert graph[7]["inputs"]["filename_prefix"] == [source, 8]
 
 
 def links_of(source: int) -> list[list]:

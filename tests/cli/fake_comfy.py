@@ -68,6 +68,8 @@ class FakeComfy:
         self.running: tuple | None = None
         self.history: dict[str, dict] = {}
         self.files: dict[tuple[str, str], bytes] = {}
+        self.uploads: dict[tuple[str, str, str], bytes] = {}  # (kind of folder, subfolder, name) -> start image
+        self.info: dict[str, dict] = {}  # class -> what /object_info says
         self.runs: Counter = Counter()  # colour -> how often it was run to its end
         self.posted: list[str] = []
         self.freed = 0
@@ -137,7 +139,8 @@ class FakeComfy:
         return web.json_response({})
 
     async def _object_info(self, request):
-        return web.json_response({request.match_info["name"]: {}})
+        name = request.match_info["name"]
+        return web.json_response({name: self.info.get(name, {})})
 
     async def _ws(self, request):
         socket = web.WebSocketResponse()
@@ -193,7 +196,8 @@ class FakeComfy:
         return web.json_response({name: self.history[name]} if name in self.history else {})
 
     async def _view(self, request):
-        content = self.files.get((request.query["subfolder"], request.query["filename"]))
+        place = (request.query["subfolder"], request.query["filename"])
+        content = self.uploads.get((request.query["type"], *place), self.files.get(place))
         return web.Response(status=404) if content is None else web.Response(body=content, content_type="image/png")
 
     async def _post_interrupt(self, request):

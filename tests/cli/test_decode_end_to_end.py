@@ -24,14 +24,11 @@ LONG = {"frames": 121, "width": 128, "height": 128}  # the file appears after ab
 
 
 def with_save_video(**settings):
-    """The bundled workflow, one step, with our node in place of the host's three."""
+    """The bundled workflow, one step, without its images, with its latent."""
     workflow = with_settings(load_workflow(), {"steps": 1, "seed": 5, **settings})
-    for node in ("video", "save_frames"):
-        del workflow[node]
-    inputs = {"samples": ["sampler", 0], "vae": ["vae", 0], "filename_prefix": "子 a/片", **decode.DEFAULTS}
-    inputs |= {"images": False, "keep_latent": True}
-    workflow["save_video"] = {"class_type": "WanGGUFSaveVideo", "inputs": inputs}
-    del workflow["decode"]
+    del workflow["save_frames"]
+    defaults = {"filename_prefix": "子 a/片", **decode.DEFAULTS, "images": False, "keep_latent": True}
+    workflow["save_video"]["inputs"] |= defaults
     return workflow
 
 

@@ -41,7 +41,10 @@ def chinese(server):
     return make(server, prompt=CHINESE, seed=11)
 
 
-def test_the_command_writes_the_same_frames_as_another_server(english, host_dir, tmp_path, capfd):
+def test_the_command_writes_the_same_files_as_another_server(english, host_dir, tmp_path, capfd, monkeypatch):
+    """On another number of threads, too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", str(english["record"]["threads"] + 1))
+    monkeypatch.setenv("MKL_DYNAMIC", "FALSE")  # or torch takes no more than there are cores
     arguments = [ENGLISH, "--seed", "11", "--steps", str(STEPS), "--out", str(tmp_path / "输出"), "--json"]
     assert demo.run(parse(arguments), host_dir) == 0
     printed, progress = capfd.readouterr()
@@ -51,6 +54,8 @@ def test_the_command_writes_the_same_frames_as_another_server(english, host_dir,
     assert summary["video"] == str(tmp_path / "输出" / "a-red-circle-moves-left_seed11.mp4")
     record = json.loads(Path(summary["record"]).read_text(encoding="utf-8"))
     assert record["files"]["video"] == "a-red-circle-moves-left_seed11.mp4"
+    assert record["threads"] == english["record"]["threads"] + 1
+    assert Path(summary["video"]).read_bytes() == english["video"]
     assert record["timings"]["server_start_s"] > 0 and record["timings"]["stages_s"]["sampler"] > 0
     with Image.open(summary["contact_sheet"]) as sheet:
         assert sheet.size == (6 * 200 + 8, 16 + 8 + 3 * 216 + 8)

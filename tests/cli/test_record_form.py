@@ -31,6 +31,7 @@ def written(tmp_path):
         {"record_version": 1, "frame_hashes": ["0" * 16], "video_sha256": "0" * 64, "nodes": {"frames": "save_frames"}},
         {"frames_sha256": None, "models": {"a.gguf": None}, "nodes": {"frames": None}},
         {"video_sha256": None, "files": {"video": "红_seed0.mp4"}, "settings": {"seed": 1}, "of a later version": [1]},
+        {"inputs": {"子/图\u3000a.png [temp]": {"file": "inputs/1-图.png", "sha256": "0" * 64}, "../no.png": None}},
     ],
 )
 def test_a_good_record_is_read_with_all_its_keys(written, more):
@@ -81,6 +82,11 @@ def test_a_file_of_another_program(written, value, message):
         ({"threads": "2"}, "threads is not a number from 1 to 1024"),
         ({"threads": True}, "threads is not a number"),
         ({"threads": 10**9}, "threads is not a number"),
+        ({"inputs": []}, "inputs is not an object"),
+        ({"inputs": {"a.png": "inputs/1-a.png"}}, "the input 'a.png' has no file or no SHA-256"),
+        ({"inputs": {"a.png": {"file": "inputs/1-a.png"}}}, "the input 'a.png' has no file or no SHA-256"),
+        ({"inputs": {"a.png": {"file": ["b"], "sha256": "0" * 64}}}, "the input 'a.png' has no file"),
+        ({"inputs": {"a.png": {"file": "b", "sha256": "0" * 63}}}, "the input 'a.png' has no file or no SHA-256"),
     ],
 )
 def test_an_edited_record(written, changed, message):
@@ -97,6 +103,14 @@ def test_names_that_lead_out_of_a_folder(written, name):
     for files in ({"video": name}, {name: "0" * 64}):
         with pytest.raises(UsageError, match="leads out of its folder"):
             read_record(written({**GOOD, "files": files}))
+    kept = {"file": "inputs/1-a.png", "sha256": "0" * 64}
+    with pytest.raises(UsageError, match="leads out of its folder"):
+        read_record(written({**GOOD, "inputs": {"a.png": {**kept, "file": name}}}))
+    with pytest.raises(UsageError, match="leads out of ComfyUI's folders"):
+        read_record(written({**GOOD, "inputs": {name: kept}}))
+    if name:
+        with pytest.raises(UsageError, match="leads out of ComfyUI's folders"):
+            read_record(written({**GOOD, "inputs": {f"{name} [output]": kept}}))
 
 
 def test_the_files_beside_a_record_and_their_hashes():

@@ -23,6 +23,7 @@ class Wan22Vae:
 
     def __init__(self):
         self.encoded = []
+        self.first_stage_model = torch.nn.Identity()
 
     def spacial_compression_decode(self):
         return 16

@@ -93,10 +93,11 @@ LATENT_ROUNDING = 2.5e-3
 FRAME_ROUNDING = 1 / 510
 
 
-def test_threads_do_not_change_prompt_and_latent(sample, with_threads):
-    prompts, latents = with_threads(lambda: encode()[0][0]), with_threads(sample)
-    assert all(torch.equal(prompt, prompts[1]) for prompt in prompts.values())
-    assert all(torch.equal(latent, latents[1]) for latent in latents.values())
+def test_threads_do_not_change_prompt_latent_and_frames(sample, vae, with_threads):
+    frames = with_threads(lambda: decode_latent(vae, {"samples": noise(1, *SIZE)}))
+    for results in (with_threads(lambda: encode()[0][0]), with_threads(sample), frames):
+        assert results[1].std() > 1e-3
+        assert all(torch.equal(result, results[1]) for result in results.values())
 
 
 def test_the_same_number_of_threads_gives_the_same_bytes(sample, vae, with_threads):
@@ -107,12 +108,6 @@ def test_the_same_number_of_threads_gives_the_same_bytes(sample, vae, with_threa
 
     first, _, again = (with_threads(run, [count])[count] for count in (2, 3, 2))
     assert [torch.equal(one, other) for one, other in zip(first, again, strict=True)] == [True] * 4
-
-
-def test_threads_change_decoded_frames_by_less_than_half_a_step_of_8_bits(vae, with_threads):
-    frames = with_threads(lambda: decode_latent(vae, {"samples": noise(1, *SIZE)}))
-    assert frames[2].std() > 1e-3
-    assert max((other - frames[2]).abs().max() for other in frames.values()) < FRAME_ROUNDING
 
 
 def test_a_video_is_the_same_in_any_batch_of_cfg_mode_batched(sample):

@@ -1,6 +1,7 @@
-"""Rows of a list: each equal to itself alone, every model loaded once, what waits between two experts, what is lost."""
+"""Rows of a list: each equal to itself alone, every model loaded once, what waits between two experts, what is kept."""
 
 import comfy.model_management
+import folder_paths
 import pytest
 import torch
 
@@ -13,6 +14,13 @@ from wan_gguf.tests.host.watching import free_memory
 
 # 4 steps at shift 5 and boundary 0.875 are 2 + 2 with every solver
 SETTINGS = {"seed": 3, "steps": 4, "cfg": 1.0, "shift": 5.0, "solver": "unipc", "cfg_mode": "batched"}
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path, monkeypatch):
+    """The host's output folder, for the rows of lists that stop."""
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture
@@ -132,12 +140,12 @@ def test_a_faulty_row_is_named_before_anything_is_loaded(row, conditioning):
     assert not comfy.model_management.current_loaded_models
 
 
-def test_a_row_that_fails_is_named_with_what_is_lost(row, high):
+def test_a_row_that_fails_is_named_with_what_is_kept(row, high):
     broken = high.clone()
     broken.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * float("nan"))
     rows = [row(low_noise_model=None) for _ in range(4)]
     rows[2] |= {"model": broken}
-    with pytest.raises(RuntimeError, match=r"(?s)^row 3 of 4: sampling step 1 of 4.*finished rows 1, 2 are"):
+    with pytest.raises(RuntimeError, match=r"(?s)^row 3 of 4: sampling step 1 of 4.*finished rows 1, 2: saved in"):
         sample_rows(rows)
 
 
@@ -146,10 +154,10 @@ def test_a_row_that_fails_is_named_with_what_is_lost(row, high):
     [  # steps 0 to 3 are the first expert's, two a row, 4 to 7 the second's; the step after the interrupt looks
         (0, "sampling stopped in row 1 of 2\n"),
         (3, "sampling stopped in row 1 of 2\n"),
-        (6, "sampling stopped in row 2 of 2; the finished rows 1 are lost with it"),
+        (6, "sampling stopped in row 2 of 2; finished row 1: saved in"),
     ],
 )
-def test_an_interrupt_tells_what_is_lost_and_the_next_run_is_unharmed(row, monkeypatch, caplog, step, said):
+def test_an_interrupt_tells_what_is_kept_and_the_next_run_is_unharmed(row, monkeypatch, caplog, step, said):
     rows = [row(), row(seed=4)]
     expected = sample_rows(rows)
 

@@ -12,7 +12,7 @@ import folder_paths
 import pytest
 import torch
 
-from wan_gguf.host import video_memory, video_save
+from wan_gguf.host import latent_file, video_memory, video_save
 from wan_gguf.host.latent_file import load_latent
 from wan_gguf.host.video_memory import AUTO, TILE_SIZES_PX, choices, is_out_of_memory, piece_bytes
 from wan_gguf.host.video_request import Request
@@ -166,14 +166,14 @@ def test_an_interrupt_leaves_the_latent_and_the_next_run_is_whole(vae, output, m
 
 
 def test_an_output_folder_that_refuses_the_latent_does_not_lose_it(vae, output, monkeypatch):
-    original = video_save.save_latent
+    original = latent_file.save_latent
 
     def refuse(path, *rest):
         if path.parent == output:
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, *rest)
 
-    monkeypatch.setattr(video_save, "save_latent", refuse)
+    monkeypatch.setattr(latent_file, "save_latent", refuse)
     with pytest.raises(OSError, match=r"No space left on device.*; the latent is safe in .*input.*v_00001_.latent"):
         save(vae, make_latent("2.1", 3))
     assert names(output) == []
@@ -185,7 +185,7 @@ def test_with_no_room_anywhere_the_latent_stays_in_memory_and_the_error_says_so(
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(video_save, "save_latent", refuse)
+    monkeypatch.setattr(latent_file, "save_latent", refuse)
     with pytest.raises(OSError, match=r"the latent is in ComfyUI's memory only; make room .* queue again"):
         save(vae, make_latent("2.1", 3))
 
