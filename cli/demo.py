@@ -11,6 +11,7 @@ from .errors import CliError
 from .output import contact_sheet, decode_frames, png_bytes, slug, write_results
 from .record import FRAMES_NODE, VIDEO_NODE, local_conditions, make_record, model_hashes
 from .server import HostServer
+from .sheet_font import title_font
 from .terminal import Progress
 from .workflow import class_types, load_workflow, settings_of, titles, with_settings
 
@@ -76,6 +77,6 @@ def run_workflow(server: HostServer, workflow: dict, progress: Progress, fetch: 
 
 
 def sheet_title(settings: dict) -> str:
-    """The contact sheet's heading; the font has Latin letters only, so a prompt in other scripts is left out."""
-    prompt = f"{settings['prompt']}   " if settings["prompt"].isascii() else ""
+    """The contact sheet's heading; a prompt that no font of this machine can write is left out."""
+    prompt = f"{settings['prompt']}   " if title_font(settings["prompt"]) else ""
     return prompt + "   ".join(f"{name} {settings[name]}" for name in ("seed", "steps", "cfg", "shift", "solver"))

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from .lock import locked
 from .paths import STATE
+from .sheet_font import title_font
 
 MAX_SLUG = 40  # characters; at most 160 bytes in UTF-8, so that names stay below every file system's 255
 SHEET_FRAMES, SHEET_COLUMNS, TILE_PX = 24, 6, 192
@@ -49,7 +50,10 @@ def file_sha256(path: Path) -> str:
 
 
 def contact_sheet(frames: list[Image.Image], title: str, fps: float) -> Image.Image:
-    """Frames left to right and down, each with its number and time; at most 24, evenly chosen."""
+    """Frames left to right and down, each with its number and time; at most 24, evenly chosen.
+
+    `title` is written as far as the fonts of this machine go, see `sheet_font`.
+    """
     count = min(len(frames), SHEET_FRAMES)
     chosen = [round(index * (len(frames) - 1) / max(count - 1, 1)) for index in range(count)]
     tiles = [_tile(frames[number]) for number in chosen]
@@ -59,7 +63,7 @@ def contact_sheet(frames: list[Image.Image], title: str, fps: float) -> Image.Im
     size = (columns * (width + margin) + margin, line + margin + rows * (height + line + margin) + margin)
     sheet = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((margin, margin // 2), title, fill=_INK)
+    draw.text((margin, margin // 2), title, fill=_INK, font=title_font(title))
     for index, (number, tile) in enumerate(zip(chosen, tiles, strict=True)):
         x = margin + index % columns * (width + margin)
         y = line + margin + index // columns * (height + line + margin)
