@@ -4,10 +4,13 @@ Everything that goes back to the driver is plain data, because the driver's clas
 """
 
 import asyncio
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from .batch_api import RefusedError
 from .batch_models import ModelHashes
@@ -17,11 +20,14 @@ from .client import ServerGoneError
 from .record import local_conditions
 from .server import HostServer
 
+_THREADS = "OMP_NUM_THREADS"
+
 
 class NodeServer:
     """A ComfyUI on this node, with the GPU that Ray has given to this process."""
 
     def __init__(self, host_dir: str, models: str | None, input_folder: str | None):
+        _restore_threads()
         self._folders = model_folders(Path(models) if models else None)
         self._hashes = ModelHashes(self._folders)
         self._host_dir = Path(host_dir)
@@ -53,3 +59,15 @@ class NodeServer:
         except ServerGoneError as gone:
             return {"gone": self._server.explain(str(gone))}
         return {"made": asdict(made), "facts": local_conditions(self._server), "models": self._hashes(posted)}
+
+
+def _restore_threads() -> None:
+    """Ray sets this variable to the CPUs that an actor reserves; a ComfyUI would compute with that one thread.
+
+    It gets what the process was started with: what the node's user has set, or nothing. (On Windows the two cannot be
+    told apart, and Ray's number stays.)
+    """
+    given = psutil.Process().environ().get(_THREADS)
+    os.environ.pop(_THREADS, None)
+    if given is not None:
+        os.environ[_THREADS] = given

@@ -24,9 +24,9 @@ class Conditions:
 
 
 def finish_folder(
-    folder: Path, job: Job, files: list[Wanted], conditions: Conditions, inputs: dict[str, dict | None] | None = None
+    folder: Path, job: Job, files: list[Wanted], conditions: Conditions, inputs: dict[str, dict | None]
 ) -> None:
-    """Add sheet.png and settings.json to the downloaded files; `inputs` is what fetch_inputs gave.
+    """Add sheet.png and settings.json to the downloaded files; `inputs` is what batch_inputs kept there.
 
     Raises OSError or ValueError for damaged pictures.
     """
@@ -35,8 +35,7 @@ def finish_folder(
     sheet = make_sheet([path for _, path in videos], [path for _, path in images], _title(workflow), _fps(workflow))
     if sheet is not None:
         (folder / SHEET_NAME).write_bytes(png_bytes(sheet))
-    kept = {} if inputs is None else {"inputs": inputs}
-    write_record(folder, _record(folder, job, workflow, files, conditions) | kept)
+    write_record(folder, _record(folder, job, workflow, files, conditions) | {"inputs": inputs})
 
 
 def _record(folder: Path, job: Job, workflow: dict, files: list[Wanted], conditions: Conditions) -> dict:

@@ -19,26 +19,42 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # its workers would starve beside other work of this machine
     "RAY_USAGE_STATS_ENABLED": "0",  # no network
 }
+STARTS = 3
 
 
 @contextmanager
 def running_cluster(*nodes: dict) -> Iterator:
     """A head without room for workers, and nodes with these arguments (num_cpus, num_gpus)."""
     import ray
-    from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        made = started(nodes)
         try:
-            for node in nodes:
-                made.add_node(wait=False, **node)
-            made.wait_for_nodes(120)
             yield made
         finally:
             ray.shutdown()
             made.shutdown()
+
+
+def started(nodes: tuple[dict, ...]):
+    """The cluster; Ray fixes how long a node may take to start (15 and 30 s): tried again where that is too short."""
+    from ray.cluster_utils import Cluster
+
+    for number in range(STARTS):
+        made = Cluster()
+        try:
+            made.add_node(num_cpus=0, include_dashboard=False)  # the first one is the head
+            for node in nodes:
+                made.add_node(wait=False, **node)
+            made.wait_for_nodes(120)
+            return made
+        except Exception:  # Ray raises just that
+            made.shutdown()
+            if number + 1 == STARTS:
+                raise
+    raise AssertionError("not reached")
 
 
 def node_of(actor) -> str:

@@ -29,7 +29,7 @@ def record_of(tmp_path, made: dict, outputs: dict, models=None) -> dict:
     for number, file in enumerate(files):
         (tmp_path / file.path).parent.mkdir(exist_ok=True)
         (tmp_path / file.path).write_bytes(png(number))
-    finish_folder(tmp_path, job(made, outputs), files, Conditions(FACTS, models or {}, {"system": {}}))
+    finish_folder(tmp_path, job(made, outputs), files, Conditions(FACTS, models or {}, {"system": {}}), {})
     return read_record(tmp_path / "settings.json")
 
 
