@@ -287,3 +287,12 @@ def high(wan_file):
 def low(low_file):
     """The low-noise expert, loaded."""
     return load_diffusion_model(low_file)
+
+
+@pytest.fixture
+def two_threads():
+    """torch has two: the host's own VAE gives what steady_vae gives then, and may round differently otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -15,6 +15,8 @@ from wan_gguf.host.start_image import cover, stretch
 SIZE = {"width": 64, "height": 32, "frames": 9, "batch_size": 1, "size_mode": "exact"}
 SETTINGS = {"seed": 3, "steps": 3, "cfg": 2.0, "shift": 5.0, "solver": "unipc", "cfg_mode": "batched"}
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 
 class Wan22Vae:
     """The interface of the host's Wan2.2 VAE; a latent pixel is 48 numbers of its 16 x 16 pixels, not normalised."""

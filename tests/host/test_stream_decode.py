@@ -12,6 +12,8 @@ from wan_gguf.host.stream_decode import check_streamable, stepping, stream_frame
 from wan_gguf.host.video_tiles import Tiling
 from wan_gguf.tests.host.video_vaes import STRIDES, make_latent, make_vae
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 
 @pytest.fixture(scope="module", params=["2.1", "2.2"])
 def version(request):

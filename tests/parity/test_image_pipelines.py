@@ -46,6 +46,7 @@ class HostVae:
 
     def __init__(self, vae: AutoencoderKLWan):
         self.vae, self.latent_channels = vae, vae.config.z_dim
+        self.first_stage_model = vae
 
     def spacial_compression_decode(self) -> int:
         return self.vae.config.scale_factor_spatial
