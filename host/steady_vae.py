@@ -30,6 +30,8 @@ Function = Callable[..., torch.Tensor]
 def steady_vae(network: torch.nn.Module) -> Iterator[None]:
     """Within it the VAE's network is steady where it is on a CPU; afterwards it is unchanged."""
     changed = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(threads, THREADS))  # all at once: to change it for each layer takes longer than the layer
     try:
         for module in network.modules():
             change = _change(module)
@@ -41,6 +43,7 @@ def steady_vae(network: torch.nn.Module) -> Iterator[None]:
     finally:
         for module, name in changed:
             delattr(module, name)
+        torch.set_num_threads(threads)
 
 
 def _change(module: torch.nn.Module) -> tuple[str, Function] | None:
@@ -67,7 +70,7 @@ def _product(
 ) -> torch.Tensor:
     """`function` of x (N, C, H, W) or (N, C, T, H, W), on two threads where their number would matter."""
     threads = torch.get_num_threads()
-    if x.device.type != "cpu" or threads == THREADS or (threads > THREADS and not is_small(x)):
+    if x.device.type != "cpu" or threads == THREADS or not is_small(x):
         return function(x, *rest, **named)
     torch.set_num_threads(THREADS)
     try:
