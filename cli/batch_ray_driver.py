@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .batch_collect import DamagedFileError, disk_error
-from .batch_failure import RETRIES, Failure
+from .batch_failure import Failure
 from .batch_files import partial_folder, place_folder, posted_workflow, publish, wanted_files
 from .batch_inputs import keep_inputs
 from .batch_ray_actors import Member, places, start_members
 from .batch_record import Conditions, finish_folder
+from .batch_retry import NOTHING_SAVED, Retrying
 from .batch_server import RESTARTS
 from .batch_stop import Stop
 from .batch_store import Job, Store
@@ -30,7 +31,7 @@ from .workflow import class_types
 _WAIT_S = 1.0
 
 
-class Driver:
+class Driver(Retrying):
     """Hands jobs to actors that are free."""
 
     def __init__(
@@ -172,7 +173,7 @@ class Driver:
         elif failure is not None:
             self._again(job, failure)
         elif not answer["made"]["contents"]:
-            self._failed(job, "it ended well, but saved no files; the workflow needs a saving node")
+            self._failed(job, NOTHING_SAVED)
         else:
             try:
                 self._write(job, answer)
@@ -204,18 +205,6 @@ class Driver:
             raise disk_error(self.out, failure) from failure
         self.store.done(job.key)
         self.view.ended(job, "done")
-
-    def _again(self, job: Job, failure: Failure) -> None:
-        if job.retries >= RETRIES[failure.kind]:
-            self._failed(job, failure.text + (f" (tried {job.retries + 1} times)" if job.retries else ""))
-            return
-        self.store.again(job.key, counts=True)
-        self.waiting.appendleft(job.key)
-        self.view.note(f"{job.number:04d}-{job.name}: {failure.text}; trying again")
-
-    def _failed(self, job: Job, error: str) -> None:
-        self.store.failed(job.key, error)
-        self.view.ended(job, f"failed: {error}")
 
     def _put_back(self) -> None:
         for _, job in self._pending.values():

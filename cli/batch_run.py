@@ -17,6 +17,7 @@ from .batch_failure import RETRIES, Failure, history_end, history_seconds, judge
 from .batch_files import posted_workflow, wanted_files
 from .batch_record import Conditions
 from .batch_recover import recovered_outputs
+from .batch_retry import NOTHING_SAVED, Retrying
 from .batch_server import LocalServer, RemoteServer
 from .batch_stop import Stop
 from .batch_store import OPEN_STATES, Job, Store
@@ -29,7 +30,7 @@ LOOK_S = 30.0  # without any message for this long, queue and history are asked
 SETTLE_S = 1.0  # a request that was cut off may still be on its way
 
 
-class Runner:
+class Runner(Retrying):
     """One batch on one server."""
 
     def __init__(
@@ -197,26 +198,12 @@ class Runner:
             await api.free()
         self._again(job, failure)
 
-    def _again(self, job: Job, failure: Failure) -> None:
-        """Once more, as long as the kind of failure allows it."""
-        if job.retries >= RETRIES[failure.kind]:
-            tried = f" (tried {job.retries + 1} times)" if job.retries else ""
-            self._failed(job, failure.text + tried)
-            return
-        self.store.again(job.key, counts=True)
-        self.waiting.appendleft(job.key)
-        self.view.note(f"{job.number:04d}-{job.name}: {failure.text}; trying again")
-
-    def _failed(self, job: Job, error: str) -> None:
-        self.store.failed(job.key, error)
-        self.view.ended(job, f"failed: {error}")
-
     async def _collect(self, api: Api) -> None:
         """Fetch what is made."""
         while self.made:
             job = self.store.job(self.made[0])
             if not wanted_files(job.outputs):
-                self._failed(job, "it ended well, but saved no files; the workflow needs a saving node")
+                self._failed(job, NOTHING_SAVED)
             else:
                 await self._fetch(api, job)
             self.made.popleft()

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import comfy.model_management
-import folder_paths
 import pytest
 import torch
 
@@ -20,6 +19,7 @@ from wan_gguf.host.video_save import save_videos
 from wan_gguf.nodes.load_latent import WanGGUFLoadLatent
 from wan_gguf.nodes.save_video import WanGGUFSaveVideo
 from wan_gguf.tests.host.video_vaes import make_vae
+from wan_gguf.tests.own_folders import own_folders
 
 # 4 steps at shift 5 and boundary 0.875 are 2 + 2
 SETTINGS = {"seed": 3, "steps": 4, "cfg": 1.0, "shift": 5.0, "solver": "unipc", "cfg_mode": "batched"}
@@ -37,10 +37,7 @@ Interrupted = comfy.model_management.InterruptProcessingException
 @pytest.fixture(autouse=True)
 def output(tmp_path, monkeypatch):
     """The host's output folder; the input folder beside it."""
-    for name in ("output", "input"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
-    return tmp_path / "output"
+    return own_folders(tmp_path, monkeypatch, "output", "input")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 import av
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import pytest
 import torch
 
@@ -18,6 +17,7 @@ from wan_gguf.host.video_memory import AUTO, TILE_SIZES_PX, choices, is_out_of_m
 from wan_gguf.host.video_request import Request
 from wan_gguf.host.video_save import save_videos
 from wan_gguf.tests.host.video_vaes import make_latent, make_vae
+from wan_gguf.tests.own_folders import own_folders
 
 TAGS = {"prompt": {"1": {"class_type": "X", "inputs": {}}}, "workflow": {"nodes": []}}
 VAE_NAME = "narrow.safetensors"
@@ -31,10 +31,7 @@ def vae():
 @pytest.fixture
 def output(tmp_path, monkeypatch):
     """The host's output folder; input and user beside it."""
-    for name in ("output", "input", "user"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
-    return tmp_path / "output"
+    return own_folders(tmp_path, monkeypatch, "output", "input", "user")
 
 
 def request(**changes):

@@ -4,13 +4,13 @@ import json
 from types import SimpleNamespace
 
 import av
-import folder_paths
 import pytest
 import torch
 
 import nodes as host_nodes
 from wan_gguf.nodes.load_latent import WanGGUFLoadLatent
 from wan_gguf.nodes.save_video import WanGGUFSaveVideo
+from wan_gguf.tests.own_folders import own_folders
 
 pytestmark = pytest.mark.usefixtures("host_folders", "as_the_host_runs_nodes")
 
@@ -24,10 +24,7 @@ PROMPT = {
 @pytest.fixture
 def output(tmp_path, monkeypatch):
     """The host's output folder; the input folder beside it."""
-    for name in ("output", "input"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
-    return tmp_path / "output"
+    return own_folders(tmp_path, monkeypatch, "output", "input")
 
 
 @pytest.fixture
