@@ -165,18 +165,17 @@ def _write(e: Emitter, panel: Panel, dtype: str) -> None:
     tile = panel.tile
     with e.loop(e.number(0), e.field("tiles")) as at_tile, e.loop(e.number(0), panel.rows, ROW_GROUP) as row:
         sums = panel.sums.at(at_tile.index * panel.tile_bytes).at(row.index * (tile.tokens * WORD_BYTES))
-        first_row = panel.first_row + row.index
-        for vector in range(tile.vectors):
-            token = at_tile.index * tile.tokens + vector * tile.lanes
-            outputs = _finish(e, panel, _totals(sums, panel, vector), row.index, token)
-            target = e.address("out").at(first_row * SIZES[dtype])
+        target = e.address("out").at((panel.first_row + row.index) * SIZES[dtype])
+        with e.loop(e.number(0), e.number(tile.tokens), tile.lanes) as at:
+            token = at_tile.index * tile.tokens + at.index
+            outputs = _finish(e, panel, _totals(sums.at(at.index * WORD_BYTES), panel), row.index, token)
             _store_tokens(e, target, transpose(outputs), token, tile.lanes, dtype)
 
 
-def _totals(sums: Pointer, panel: Panel, vector: int) -> list[Vector]:
+def _totals(sums: Pointer, panel: Panel) -> list[Vector]:
     """One vector of tokens of ROW_GROUP rows."""
     tile = panel.tile
-    places = [sums.at((row * tile.tokens + vector * tile.lanes) * WORD_BYTES) for row in range(ROW_GROUP)]
+    places = [sums.at(row * tile.tokens * WORD_BYTES) for row in range(ROW_GROUP)]
     return [place.load(panel.kind.sum_type, tile.lanes) for place in places]
 
 
@@ -193,11 +192,12 @@ def _finish(e: Emitter, panel: Panel, totals: list[Vector], row: Vector, token: 
     scales = [e.address("w_scales").at((first + index) * 4).load(FLOAT).splat(lanes) for index in range(ROW_GROUP)]
     values = [total.to_float() * (x_scale * scale) for total, scale in zip(totals, scales, strict=True)]
     stride, kept = e.field("tiles") * (panel.tile.tokens * 4), panel.outliers.at(row * (OUTLIERS * 4))
-    for slot in range(OUTLIERS):
-        x = e.address("x_outliers").at(stride * slot).at(token * 4).load(FLOAT, lanes)
-        for index, value in enumerate(values):
-            values[index] = x.fma(kept.at((index * OUTLIERS + slot) * 4).load(FLOAT).splat(lanes), value)
-    return [value + bias for value, bias in zip(values, biases, strict=True)]
+    with e.loop(e.number(0), e.number(OUTLIERS), carried=tuple(values)) as slot:
+        x = e.address("x_outliers").at(stride * slot.index).at(token * 4).load(FLOAT, lanes)
+        places = [kept.at(slot.index * 4).at(index * OUTLIERS * 4) for index in range(ROW_GROUP)]
+        weights = [place.load(FLOAT).splat(lanes) for place in places]
+        slot.carried = tuple(x.fma(w, value) for w, value in zip(weights, slot.carried, strict=True))
+    return [value + bias for value, bias in zip(slot.carried, biases, strict=True)]
 
 
 def _store_tokens(e: Emitter, out: Pointer, turned: list[Vector], token: Vector, lanes: int, dtype: str) -> None:

@@ -8,6 +8,7 @@ until `count` are taken, so none waits for a slower one.
 from __future__ import annotations
 
 import ctypes
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def minimum(a: Vector, b: Vector) -> Vector:
 
 def build(name: str, layout: type[Job], body: Callable[[Emitter, Vector, Vector], None]) -> ir.Module:
     """A module with `void name(ptr job)` that takes items and calls body(emitter, first, stop) for them."""
+    with _no_collections():
+        return _build(name, layout, body)
+
+
+def _build(name: str, layout: type[Job], body: Callable[[Emitter, Vector, Vector], None]) -> ir.Module:
     module = ir.Module(name)
     function = ir.Function(module, ir.FunctionType(VOID, [POINTER]), name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -123,6 +129,18 @@ def build(name: str, layout: type[Job], body: Callable[[Emitter, Vector, Vector]
     builder.position_at_end(done)
     builder.ret_void()
     return module
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """The thousands of objects made for a kernel would have Python look for garbage among all that a model holds."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _add(counter: Pointer, number: Vector) -> Vector:

@@ -24,9 +24,8 @@ def pack_kernel(kind: Kind, tile: Tile, dtype: str) -> Kernel:
     """Packs x of a dtype of numbers.SIZES."""
 
     def body(e: Emitter, first: Vector, stop: Vector) -> None:
-        with e.loop(first, stop) as index:
-            for group in range(tile.vectors):
-                _pack_group(e, Group(kind, tile, group, dtype, index.index))
+        with e.loop(first, stop) as index, e.loop(e.number(0), e.number(tile.tokens), tile.lanes) as lane:
+            _pack_group(e, Group(kind, tile, lane.index, dtype, index.index))
 
     name = f"pack_{kind.name}_{tile.lanes}x{tile.vectors}_{dtype}"
     return machine().compile(build(name, PackJob, body), name)
@@ -34,11 +33,11 @@ def pack_kernel(kind: Kind, tile: Tile, dtype: str) -> Kernel:
 
 @dataclass(frozen=True)
 class Group:
-    """The tokens of one register: lanes `number` * lanes .. of the tile `index`."""
+    """The tokens of one register: those from `lane` on in the tile `index`."""
 
     kind: Kind
     tile: Tile
-    number: int
+    lane: Vector
     dtype: str
     index: Vector
 
@@ -54,8 +53,8 @@ class Group:
 
     @property
     def first_token(self) -> Vector:
-        """The token in lane 0."""
-        return self.index * self.tile.tokens + self.number * self.tile.lanes
+        """The first of them."""
+        return self.index * self.tile.tokens + self.lane
 
 
 def _pack_group(e: Emitter, group: Group) -> None:
@@ -92,12 +91,12 @@ def _quantise(row: Vector, scale: Vector, keep: Vector) -> Vector:
 
 def _store(strip: Pointer, turned: list[Vector], group: Group) -> None:
     """The words of `lanes` tokens, word by word, each to its place in rows of tile.tokens words."""
-    tile, lanes_each = group.tile, turned[0].lanes
+    tile, lanes_each, strip = group.tile, turned[0].lanes, strip.at(group.lane * WORD_BYTES)
     for index, vector in enumerate(turned):
         word, token = divmod(index * lanes_each, tile.lanes)
         if lanes_each <= tile.lanes:
-            strip.at((word * tile.tokens + group.number * tile.lanes + token) * WORD_BYTES).store(vector)
+            strip.at((word * tile.tokens + token) * WORD_BYTES).store(vector)
         else:  # one vector holds several words
             for part in range(lanes_each // tile.lanes):
-                place = ((word + part) * tile.tokens + group.number * tile.lanes) * WORD_BYTES
-                strip.at(place).store(vector.slice(part * tile.lanes, tile.lanes))
+                place = strip.at((word + part) * tile.tokens * WORD_BYTES)
+                place.store(vector.slice(part * tile.lanes, tile.lanes))

@@ -1,7 +1,7 @@
 """Runs a kernel's job on as many threads as torch uses.
 
-Where torch's OpenMP runtime is GNU's (every Linux wheel), the job runs on torch's own threads: they are awake, and no
-second pool competes with them for the cores. Elsewhere Python threads do it; the kernels release the GIL.
+Where torch's OpenMP runtime speaks GNU's interface (every Linux wheel), the job runs on torch's own threads: they are
+awake, and no second pool competes with them for the cores. Elsewhere Python threads do it; the kernels release the GIL.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,16 +48,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 @cache
 def _gomp_parallel() -> Callable[..., None] | None:
-    """`GOMP_parallel(fn, data, threads, flags)` of the libgomp that torch has loaded, or None."""
+    """`GOMP_parallel(fn, data, threads, flags)` of the OpenMP runtime that torch is linked to, or None.
+
+    Other packages bring runtimes of their own (sentencepiece does), so it is asked for through torch's library.
+    """
     if not sys.platform.startswith("linux"):
         return None
     try:
-        with open("/proc/self/maps") as maps:
-            paths = {line.split(maxsplit=5)[5].strip() for line in maps if "libgomp" in line}
-        if len(paths) != 1:  # several runtimes: which one is torch's is not known
-            return None
-        function = ctypes.CDLL(paths.pop()).GOMP_parallel
-    except (OSError, AttributeError):
+        function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):  # a torch of another make
         return None
     function.argtypes = [KERNEL_TYPE, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None

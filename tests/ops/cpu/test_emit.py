@@ -1,6 +1,7 @@
 """The pieces kernels are made of: turning small tiles, and conversions at their limits."""
 
 import ctypes
+import gc
 
 import pytest
 import torch
@@ -65,3 +66,16 @@ def test_a_module_that_is_wrong_is_an_error():
     function.append_basic_block()  # no terminator
     with pytest.raises(RuntimeError, match="expected instruction"):
         machine().compile(module, "wrong")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_after_building_as_before(enabled):
+    seen = []
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            build("broken", CopyJob, lambda *parts: seen.append(gc.isenabled()) or 1 / 0)
+        assert (seen, gc.isenabled()) == ([False], enabled)
+    finally:
+        (gc.enable if was else gc.disable)()
