@@ -10,7 +10,7 @@ from wan_gguf.nodes.sampler import WanGGUFSampler
 from wan_gguf.nodes.text_encoder_loader import WanGGUFTextEncoderLoader
 
 
-def has(message: bool | str, *parts: str) -> None:
+def assert_has(message: bool | str, *parts: str) -> None:
     assert isinstance(message, str), f"accepted; expected a message with {parts}"
     assert [part for part in parts if part not in message] == [], message
 
@@ -21,20 +21,22 @@ class TestModelFile:
         assert WanGGUFModelLoader.validate_inputs(model_name="wan.gguf") is True
 
     def test_a_missing_file(self):
-        has(WanGGUFModelLoader.validate_inputs(model_name="gone.gguf"), "gone.gguf", "models/")
+        assert_has(WanGGUFModelLoader.validate_inputs(model_name="gone.gguf"), "gone.gguf", "models/")
 
     def test_a_text_encoder_in_the_model_slot(self):
         message = WanGGUFModelLoader.validate_inputs(model_name="umt5.gguf")
-        has(message, "'umt5.gguf' is a UMT5 text encoder", "'Wan GGUF Text Encoder Loader'")
+        assert_has(message, "'umt5.gguf' is a UMT5 text encoder", "'Wan GGUF Text Encoder Loader'")
 
     def test_not_a_gguf_file(self):
-        has(WanGGUFModelLoader.validate_inputs(model_name="notes.gguf"), "notes.gguf")
+        assert_has(WanGGUFModelLoader.validate_inputs(model_name="notes.gguf"), "notes.gguf")
 
     def test_a_truncated_file(self):
-        has(WanGGUFModelLoader.validate_inputs(model_name="truncated.gguf"), "truncated.gguf")
+        assert_has(WanGGUFModelLoader.validate_inputs(model_name="truncated.gguf"), "truncated.gguf")
 
     def test_a_path_out_of_the_folders(self):
-        has(WanGGUFModelLoader.validate_inputs(model_name="../../etc/passwd"), "passwd", "choose one from the list")
+        assert_has(
+            WanGGUFModelLoader.validate_inputs(model_name="../../etc/passwd"), "passwd", "choose one from the list"
+        )
 
     def test_linked(self):
         assert WanGGUFModelLoader.validate_inputs() is True
@@ -48,15 +50,15 @@ class TestTextEncoderFile:
 
     def test_a_diffusion_model_in_the_encoder_slot(self):
         message = WanGGUFTextEncoderLoader.validate_inputs(encoder_name="wan.gguf")
-        has(message, "'wan.gguf' is a Wan diffusion model", "'Wan GGUF Model Loader'")
+        assert_has(message, "'wan.gguf' is a Wan diffusion model", "'Wan GGUF Model Loader'")
 
     def test_a_vae_in_the_encoder_slot(self):
         message = WanGGUFTextEncoderLoader.validate_inputs(encoder_name="vae.safetensors")
-        has(message, "'vae.safetensors' is a Wan VAE", "'Load VAE'")
+        assert_has(message, "'vae.safetensors' is a Wan VAE", "'Load VAE'")
 
     def test_a_missing_file(self):
         message = WanGGUFTextEncoderLoader.validate_inputs(encoder_name="gone.gguf")
-        has(message, "gone.gguf", "models/")
+        assert_has(message, "gone.gguf", "models/")
 
     def test_linked(self):
         assert WanGGUFTextEncoderLoader.validate_inputs() is True
@@ -68,15 +70,15 @@ class TestLoraFile:
         assert WanGGUFLoraLoader.validate_inputs(lora_name="lora.safetensors") is True
 
     def test_a_missing_file(self):
-        has(WanGGUFLoraLoader.validate_inputs(lora_name="gone.safetensors"), "gone.safetensors", "models/loras")
+        assert_has(WanGGUFLoraLoader.validate_inputs(lora_name="gone.safetensors"), "gone.safetensors", "models/loras")
 
     def test_not_a_lora(self):
         message = WanGGUFLoraLoader.validate_inputs(lora_name="vae.safetensors")
-        has(message, "vae.safetensors: is not a LoRA but a Wan VAE", "Load VAE")
+        assert_has(message, "vae.safetensors: is not a LoRA but a Wan VAE", "Load VAE")
 
     def test_a_pickle_of_either_name(self):
-        has(WanGGUFLoraLoader.validate_inputs(lora_name="pickle.safetensors"), "a pickle", ".safetensors")
-        has(WanGGUFLoraLoader.validate_inputs(lora_name="lora.pt"), "lora.pt", ".safetensors", "choose one")
+        assert_has(WanGGUFLoraLoader.validate_inputs(lora_name="pickle.safetensors"), "a pickle", ".safetensors")
+        assert_has(WanGGUFLoraLoader.validate_inputs(lora_name="lora.pt"), "lora.pt", ".safetensors", "choose one")
 
     def test_linked(self):
         assert WanGGUFLoraLoader.validate_inputs() is True
@@ -88,11 +90,13 @@ class TestPrompt:
 
     @pytest.mark.parametrize("text", ["", "  \n", "&nbsp;", "()"])
     def test_an_empty_prompt(self, text):
-        has(WanGGUFPrompt.validate_inputs(positive=text, negative=""), "positive", "empty", "English or Chinese")
+        assert_has(WanGGUFPrompt.validate_inputs(positive=text, negative=""), "positive", "empty", "English or Chinese")
 
     def test_a_weight_out_of_range(self):
-        has(WanGGUFPrompt.validate_inputs(positive="a (red:99) circle", negative=""), "positive: ", "99", "0 to 10")
-        has(WanGGUFPrompt.validate_inputs(positive="a circle", negative="（红：nan）"), "negative: ", "nan")
+        assert_has(
+            WanGGUFPrompt.validate_inputs(positive="a (red:99) circle", negative=""), "positive: ", "99", "0 to 10"
+        )
+        assert_has(WanGGUFPrompt.validate_inputs(positive="a circle", negative="（红：nan）"), "negative: ", "nan")
 
     def test_linked(self):
         assert WanGGUFPrompt.validate_inputs() is True
@@ -111,19 +115,19 @@ class TestEmptyLatent:
     @pytest.mark.parametrize(("value", "nearest"), [(100, "96 or 112"), (0, "16"), (-16, "16")])
     def test_sides_name_the_nearest(self, name, value, nearest):
         message = WanGGUFEmptyLatent.validate_inputs(**{"width": 64, "height": 64, "frames": 17, name: value})
-        has(message, f"{name} must be a multiple of 16", f"got {value}", f"nearest: {nearest}")
+        assert_has(message, f"{name} must be a multiple of 16", f"got {value}", f"nearest: {nearest}")
 
     @pytest.mark.parametrize(("name", "value"), [("width", 16400), ("height", 16400), ("frames", 16389)])
     def test_ranges_that_naming_an_input_switches_off(self, name, value):
         message = WanGGUFEmptyLatent.validate_inputs(**{"width": 64, "height": 64, "frames": 17, name: value})
-        has(message, f"{name} must be at most", f"got {value}")
+        assert_has(message, f"{name} must be at most", f"got {value}")
 
     def test_frames_below_one(self):
-        has(WanGGUFEmptyLatent.validate_inputs(frames=0), "frames", "got 0", "nearest: 1")
+        assert_has(WanGGUFEmptyLatent.validate_inputs(frames=0), "frames", "got 0", "nearest: 1")
 
     def test_linked(self):
         assert WanGGUFEmptyLatent.validate_inputs() is True
-        has(WanGGUFEmptyLatent.validate_inputs(height=100), "height")
+        assert_has(WanGGUFEmptyLatent.validate_inputs(height=100), "height")
 
 
 class TestSampler:
@@ -133,7 +137,7 @@ class TestSampler:
 
     @pytest.mark.parametrize("cfg", [0.0, 0.99, 15.1, float("nan"), float("inf"), -3.0])
     def test_cfg_out_of_range(self, cfg):
-        has(WanGGUFSampler.validate_inputs(cfg=[cfg]), "cfg must be from 1.0 to 15.0", f"got {cfg}")
+        assert_has(WanGGUFSampler.validate_inputs(cfg=[cfg]), "cfg must be from 1.0 to 15.0", f"got {cfg}")
 
     @pytest.mark.parametrize("cfg", [0.0, 1.0, 3.0, 15.0])
     def test_allowed_cfg_of_the_low_noise_expert(self, cfg):
@@ -142,7 +146,7 @@ class TestSampler:
     @pytest.mark.parametrize("cfg", [-1.0, 0.5, 15.1, float("nan")])
     def test_cfg_of_the_low_noise_expert_out_of_range(self, cfg):
         found = WanGGUFSampler.validate_inputs(cfg=[5.0], cfg_low_noise=[cfg])
-        has(found, "cfg_low_noise must be from 1.0 to 15.0", f"got {cfg}")
+        assert_has(found, "cfg_low_noise must be from 1.0 to 15.0", f"got {cfg}")
 
     def test_linked(self):
         assert WanGGUFSampler.validate_inputs() is True

@@ -71,6 +71,7 @@ class Machine:
         module.data_layout = str(target.target_data)
         parsed = llvm.parse_assembly(str(module))
         parsed.verify()
+        # kernels are written as they shall run: level 2 gives nearly the same instructions, later
         options = llvm.create_pipeline_tuning_options(speed_level=1)
         options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
         builder = llvm.create_pass_builder(target, options)
