@@ -4,7 +4,6 @@ import errno
 import json
 import struct
 
-import folder_paths
 import pytest
 import safetensors.torch
 import torch
@@ -19,6 +18,7 @@ from wan_gguf.host.latent_file import (
     origin_of,
     save_latent,
 )
+from wan_gguf.tests.own_folders import own_folders
 
 resource = pytest.importorskip("resource", reason="limits of a process, which Windows has not")
 
@@ -37,9 +37,7 @@ def samples():
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Output and input folders of the host."""
-    for name in ("output", "input"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setattr(folder_paths, f"{name}_directory", str(tmp_path / name))
+    own_folders(tmp_path, monkeypatch, "output", "input")
     return tmp_path
 
 
