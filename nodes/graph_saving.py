@@ -40,7 +40,16 @@ def video_plan(hidden: io.HiddenHolder | None, n_rows: int) -> VideoPlan:
 def run_tags(hidden: io.HiddenHolder) -> dict[str, Any]:
     """Prompt and workflow under the names that the host's Save Video gives them."""
     tags = dict(hidden.extra_pnginfo or {})
-    return tags | ({} if hidden.prompt is None else {"prompt": hidden.prompt})
+    return tags | ({} if hidden.prompt is None else {"prompt": _as_queued(hidden.prompt)})
+
+
+def _as_queued(graph: Mapping) -> dict[str, Any]:
+    """Without what the host notes in a graph that runs: times of model files, which copies of them do not share."""
+    return {name: _without_notes(node) if isinstance(node, Mapping) else node for name, node in graph.items()}
+
+
+def _without_notes(node: Mapping) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key != "is_changed"}
 
 
 def _constants(graph: Mapping, saver: str) -> dict[str, Any]:
