@@ -57,7 +57,8 @@ class _Turn:
 def run_rows(rows: Sequence[Row], node_id: str | None = None, plan: VideoPlan = NOTHING_KNOWN) -> list[dict]:
     """The rows' LATENTs, in order. Raises RuntimeError when a model gives NaN, and the host's interrupt.
 
-    Of a list that stops, the finished rows are saved with what `plan` says of their videos, and the message says where.
+    The rows of a list are saved as they are finished, with what `plan` says of their videos; if it stops, the message
+    says where.
     """
     turns = _turns(rows)
     for row in rows:
@@ -71,7 +72,7 @@ def run_rows(rows: Sequence[Row], node_id: str | None = None, plan: VideoPlan = 
                 cleanup.callback(reading.stop)
             sampled = _take(turn, progress, None if reading is None else reading.start)
             if turn.is_last:
-                results.finished[turn.number] = _finished(turn.row, sampled)
+                results.finish(turn.number, _finished(turn.row, sampled))
             if following is not None:
                 hand_over(turn.expert.patcher, following.expert.patcher, following.row.samples.shape)
     return [results.finished[number] for number in sorted(results.finished)]

@@ -1,7 +1,8 @@
-"""The finished rows of a list that stops, saved: the host keeps what a node returns, and nothing of one that fails.
+"""The finished rows of a list, on the disk until their videos are: the host keeps nothing of a node that fails.
 
-The files are latents like those that Save Video keeps, so `Wan GGUF Load Latent` or `python3 cli decode` finish them.
-Rows that had not passed all their steps are not among them.
+A row is saved when it has passed all its steps, so neither an interrupt nor a kill loses it. The files are latents like
+those that Save Video keeps, and `Wan GGUF Load Latent` or `python3 cli decode` finish them. A file is removed when Save
+Video has put the row under its own name; if no Save Video follows, when the list is complete.
 """
 
 import contextlib
@@ -13,8 +14,10 @@ from typing import Any
 
 import folder_paths
 
-from .latent_file import FINISH, SETTINGS, KeptLatent, keep_latent
+from .latent_file import FINISH, SETTINGS, KeptLatent, keep_latent, samples_sha256
+from .video_place import remove
 
+ROW_FILE = "wan_gguf_row_file"  # key of a LATENT: the RowFile that it lies in
 FOLDER = ("wan_gguf", "unfinished_list")  # below the host's output folder
 _SHOWN_FILES = 20
 
@@ -36,12 +39,56 @@ class VideoPlan:
 NOTHING_KNOWN = VideoPlan()
 
 
+@dataclass(frozen=True)
+class RowFile:
+    """Where a row of a list lies until its video's own latent does, and the hash of its samples."""
+
+    path: Path
+    sha256: str
+
+
 @dataclass
 class Results:
     """How far a list is: the number of the row that is computed now, and the LATENTs of the finished ones by number."""
 
+    n_rows: int
+    plan: VideoPlan
     current: int = 1
     finished: dict[int, dict] = field(default_factory=dict)
+    _kept: dict[int, KeptLatent] = field(default_factory=dict)
+
+    def finish(self, number: int, latent: dict) -> None:
+        """The row has passed all its steps. A disk that refuses does not end the list, whose rows are in memory."""
+        self.finished[number] = latent
+        if self.n_rows == 1:
+            return
+        try:
+            self.keep(number)
+        except Exception as error:
+            where = f"row {number} of {self.n_rows} is finished and could not be saved in {_folder()}"
+            logging.warning("%s (%s); it is in memory only until its video is made", where, _reason(error))
+
+    def keep(self, number: int) -> KeptLatent:
+        """The finished row on the disk, if it is not there yet. Raises what the disk, the device or memory raise."""
+        if number not in self._kept:
+            self._kept[number] = _keep(number, self.finished[number], self.plan)
+        return self._kept[number]
+
+    def complete(self) -> None:
+        """No row is missing: what a Save Video takes over learns of its file, other files are not needed any more."""
+        for number, kept in self._kept.items():
+            if self.plan.video is None:
+                remove(kept.path)
+            else:
+                latent = self.finished[number]
+                latent[ROW_FILE] = RowFile(kept.path, samples_sha256(latent["samples"]))
+
+
+def release(latent: dict) -> None:
+    """The samples have been saved elsewhere: remove the file that a list left of them, if they are still the same."""
+    row = latent.get(ROW_FILE)
+    if isinstance(row, RowFile) and row.sha256 == samples_sha256(latent["samples"]):
+        remove(row.path)
 
 
 @contextlib.contextmanager
@@ -51,26 +98,27 @@ def kept_if_stopped(n_rows: int, plan: VideoPlan) -> Iterator[Results]:
     A RuntimeError gets that into its text; anything else, the host's interrupt among it, passes as it is, with a
     warning in the log.
     """
-    results = Results()
+    results = Results(n_rows, plan)
     try:
         yield results
     except BaseException as error:
         if n_rows == 1:
             raise
-        where, kept = f"row {results.current} of {n_rows}", _keep_all(results.finished, plan)
+        where, kept = f"row {results.current} of {n_rows}", _keep_all(results)
         if type(error) is RuntimeError:
             raise RuntimeError(f"{where}: {error}{kept}") from error
         logging.warning("sampling stopped in %s%s", where, kept)
         raise
+    results.complete()
 
 
-def _keep_all(finished: Mapping[int, dict], plan: VideoPlan) -> str:
-    """Save them; returns in words what became of them, to be put behind another sentence."""
+def _keep_all(results: Results) -> str:
+    """Save what is not saved yet; returns in words what became of the rows, to be put behind another sentence."""
     outcomes: dict[str, list[int]] = {}
     files: list[str] = []
-    for number, latent in sorted(finished.items()):
+    for number in sorted(results.finished):
         try:
-            kept = _keep(number, latent, plan)
+            kept = results.keep(number)
         except Exception as error:  # of the disk, the device or memory: what stopped the list must still come out
             outcome = f"lost, saving in {_folder()} failed ({_reason(error)})"
         else:

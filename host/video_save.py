@@ -24,6 +24,7 @@ from comfy.cli_args import args
 from ..sampling.latent import latent_to_frames
 from .latent_file import FINISH, SETTINGS, keep_latent, origin_of
 from .stream_decode import check_streamable, stream_frames
+from .unfinished_rows import release
 from .video_codecs import CODECS, VideoFormat, video_format
 from .video_file import VideoWriter
 from .video_memory import Choice, choices, is_out_of_memory
@@ -98,6 +99,7 @@ def save_videos(
     else:
         path, number = _keep_latent(plan, samples)
         saved = Saved(subfolder, path)
+        release(latent)
     with _telling_where(saved.latent):
         remove_leftovers(plan.folder)
         progress = FrameProgress(samples.shape[0] * latent_to_frames(samples.shape[2]), node_id)

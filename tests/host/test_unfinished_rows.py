@@ -1,4 +1,4 @@
-"""A list that stops: its finished rows lie on the disk, bit for bit, and can be finished; nothing else is written."""
+"""Finished rows of a list lie on the disk, bit for bit, until their videos do; a list that stops can be finished."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from wan_gguf.cli import decode
 from wan_gguf.host import latent_file, sampler_turns
 from wan_gguf.host.latent_file import ORIGIN, latent_path, list_latents, load_latent
 from wan_gguf.host.sampler import sample_latent, sample_rows
-from wan_gguf.host.unfinished_rows import NOTHING_KNOWN, VideoPlan, kept_if_stopped
+from wan_gguf.host.unfinished_rows import NOTHING_KNOWN, ROW_FILE, VideoPlan, kept_if_stopped
 from wan_gguf.host.video_request import Request
 from wan_gguf.host.video_save import save_videos
 from wan_gguf.nodes.load_latent import WanGGUFLoadLatent
@@ -235,15 +235,72 @@ def test_what_could_be_saved_is_told_apart_from_what_could_not(failing, folder, 
     assert names(folder) == FILES[:1]
 
 
-def test_nothing_is_written_without_a_finished_row_for_a_row_alone_and_for_a_whole_list(
-    rows, interrupted, failing, output, caplog
-):
+def test_nothing_is_written_without_a_finished_row_and_for_a_row_alone(rows, interrupted, failing, output, caplog):
     interrupted(4)  # all rows are on their way
     assert caplog.text.endswith("sampling stopped in row 3 of 4\n")
     with pytest.raises(RuntimeError, match=r"^sampling step 1 of 1"):
         sample_rows(failing(None)[2:3], plan=PLAN)
-    sample_rows(rows, plan=PLAN)
-    assert written(output) == []
+    (latent,) = sample_rows(rows[:1], plan=PLAN)
+    assert written(output) == [] and ROW_FILE not in latent
+
+
+@pytest.fixture
+def seen(rows, folder, monkeypatch):
+    """seen(plan) samples the rows and returns the latents, and by step of the list what the folder held then."""
+
+    def run(plan: VideoPlan) -> tuple[list[dict], dict[int, list[str]]]:
+        by_step = {}
+        monkeypatch.setattr(
+            "latent_preview.prepare_callback",
+            lambda model, total: lambda step, *args: by_step.__setitem__(step, names(folder)),
+        )
+        return sample_rows(rows, plan=plan), by_step
+
+    return run
+
+
+def test_a_row_is_on_the_disk_before_the_next_one_begins(seen):
+    by_step = seen(PLAN)[1]
+    assert [len(by_step[step]) for step in range(16)] == [0] * 10 + [1, 1, 2, 2, 3, 3]
+    assert by_step[IN_ROW_3] == FILES
+
+
+def test_a_whole_list_leaves_no_files_where_no_save_video_would_take_them_over(seen, output):
+    latents, by_step = seen(NOTHING_KNOWN)
+    assert len(by_step[15]) == 3 and written(output) == []
+    assert not any(ROW_FILE in latent for latent in latents)
+
+
+@pytest.mark.parametrize("keeping", [True, False], ids=["latent kept", "latent not kept"])
+def test_a_rows_file_goes_when_save_video_has_the_row(rows, folder, output, keeping):
+    latents = sample_rows(rows, plan=PLAN)
+    before = names(folder)
+    assert len(before) == 4
+    request = Request(filename_prefix="v", keep_latent=keeping, **VIDEO)
+    made = save_videos(make_vae("2.1"), latents[1], request, {}, PLAN.vae_name)
+    assert [name for name in before if name not in names(folder)] == FILES[1:]
+    assert (made.latent is not None) == keeping
+    save_videos(make_vae("2.1"), latents[1], request, {}, PLAN.vae_name)  # from the host's cache: the file is gone
+
+
+def test_a_rows_file_stays_while_the_row_is_nowhere_else(rows, folder, output, monkeypatch):
+    latents = sample_rows(rows, plan=PLAN)
+    request = Request(filename_prefix="v", **VIDEO)
+    changed = {**latents[0], "samples": latents[0]["samples"][:, :, :1]}
+    save_videos(make_vae("2.1"), changed, request, {}, PLAN.vae_name)
+    monkeypatch.setattr(latent_file, "save_latent", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        save_videos(make_vae("2.1"), latents[1], request, {}, PLAN.vae_name)
+    assert len(names(folder)) == 4
+
+
+def test_a_full_disk_does_not_end_a_list(rows, output, monkeypatch, caplog):
+    wanted = [latent["samples"] for latent in sample_rows(rows)]
+    monkeypatch.setattr(latent_file, "save_latent", refuse)
+    latents = sample_rows(rows, plan=PLAN)
+    assert all(torch.equal(latent["samples"], one) for latent, one in zip(latents, wanted, strict=True))
+    assert re.search(r"row 1 of 4 is finished and could not be saved in .*unfinished_list \(No space left", caplog.text)
+    assert written(output) == [] and not any(ROW_FILE in latent for latent in latents)
 
 
 def test_nothing_is_overwritten(failing, folder):
@@ -278,7 +335,8 @@ def test_a_list_whose_workflow_is_not_known_is_saved_all_the_same(failing, folde
 
 def test_the_text_stays_short_for_long_lists(folder):
     with pytest.raises(RuntimeError) as caught, kept_if_stopped(30, NOTHING_KNOWN) as results:
-        results.finished |= {number: {"samples": torch.zeros(1, 16, 1, 2, 2)} for number in range(1, 26)}
+        for number in range(1, 26):
+            results.finish(number, {"samples": torch.zeros(1, 16, 1, 2, 2)})
         results.current = 26
         raise RuntimeError("no")
     text = str(caught.value)

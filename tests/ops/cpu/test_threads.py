@@ -24,5 +24,6 @@ def test_torch_s_runtime_is_taken_where_another_package_has_brought_one():
     pytest.importorskip("sentencepiece")
     parallel = threads._gomp_parallel()
     file = mapped_file(ctypes.cast(parallel, ctypes.c_void_p).value)
-    assert file.is_relative_to(Path(torch.__file__).parent)
+    packages = Path(torch.__file__).parent.parent
+    assert file.relative_to(packages).parts[0] in ("torch", "torch.libs")  # the second in wheels for aarch64
     assert "omp" in file.name
