@@ -67,12 +67,17 @@ def node_of(actor) -> str:
 def cut_power(cluster, node_id: str) -> None:
     """Kill every process of a node at once, ComfyUI too."""
     node = next(node for node in cluster.worker_nodes if node.node_id == node_id)
+    kill_processes(node)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def kill_processes(node) -> None:
+    """All of a node's, and what they have started."""
     ours = [psutil.Process(info.process.pid) for infos in node.all_processes.values() for info in infos]
     ours += [child for process in ours for child in process.children(recursive=True)]
     for process in ours:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    cluster.remove_node(node, allow_graceful=False)
 
 
 class Loss:

@@ -21,7 +21,7 @@ from wan_gguf.cli import batch_ray
 from wan_gguf.cli.batch_ray_actors import Places, places, start_members
 from wan_gguf.cli.errors import CliError
 from wan_gguf.tests.cli.batch_case import colours, start_client
-from wan_gguf.tests.cli.batch_ray_case import Loss, run_batch, running_cluster
+from wan_gguf.tests.cli.batch_ray_case import Loss, kill_processes, run_batch, running_cluster
 from wan_gguf.tests.cli.fake_comfy import write_fake_host
 
 try:
@@ -195,6 +195,31 @@ def test_a_node_killed_in_the_middle_loses_no_job(cluster, monkeypatch, tmp_path
     assert shown.count(": done") == 20
     check_folders(tmp_path / "out", 20)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == on_signal
+
+
+@pytest.mark.long  # two clusters, and the time after which Ray gives its head up
+@posix
+@needs_ray
+def test_a_lost_head_ends_the_batch_and_a_new_cluster_goes_on(root, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # 60 by default
+    host, out, log = write_fake_host(tmp_path / "host", 1.0), tmp_path / "out", tmp_path / "log"
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    for name, content in colours(30):
+        (jobs / f"{name}.json").write_text(json.dumps(content))
+    with running_cluster({"num_cpus": 1}) as cluster:
+        client = start_client(root, host, log, jobs, "--ray", cluster.address, "--out", out, "--json")
+        wait_until(lambda: count_done(out) >= 2, "two jobs", client)
+        kill_processes(cluster.head_node)
+        assert client.wait(WITHIN_S) == 1 and "Failed to connect to GCS within 5 seconds" in log.read_text()
+        wait_until(lambda: not servers(host), "the end of the servers")
+    done = count_done(out)
+    assert 2 <= done < 30
+    with running_cluster({"num_cpus": 1}) as cluster:
+        last = start_client(root, host, tmp_path / "last", jobs, "--ray", cluster.address, "--out", out, "--json")
+        assert last.wait(WITHIN_S) == 0
+    assert (tmp_path / "last").read_text().count(": done") == 30 - done
+    check_folders(out, 30)
 
 
 @pytest.mark.long
