@@ -7,9 +7,9 @@ from typing import TextIO
 
 from .batch_store import Job
 from .conversion_progress import duration
+from .redrawn_line import RedrawnLine
 
 _REDRAW_S = 0.2
-_WIDTH = 110
 
 
 class BatchView:
@@ -18,17 +18,17 @@ class BatchView:
     def __init__(
         self, total: int, done: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ):
-        self._stream = stream or sys.stderr
-        self._redraw = self._stream.isatty()
+        stream = stream or sys.stderr
+        self._redraw, self._line = stream.isatty(), RedrawnLine(stream)
         self._clock, self._begin = clock, clock()
         self._first_run: float | None = None
         self._total, self._ended, self._ended_here = total, done, 0
         self._job: Job | None = None
-        self._stage, self._drawn, self._width = "", 0.0, 0
+        self._stage, self._drawn = "", 0.0
 
     def note(self, text: str) -> None:
         """Something the user should know."""
-        self._line(text)
+        self._line.above(text)
 
     def running(self, job: Job, stage: str = "", value: float = 0, maximum: float = 0) -> None:
         """A job runs, at this stage."""
@@ -38,16 +38,14 @@ class BatchView:
         self._first_run = now if self._first_run is None else self._first_run
         if self._redraw and now - self._drawn >= _REDRAW_S:
             self._drawn = now
-            text = f"[{self.bar()}] {job.number:04d}-{job.name[:40]}: {self._stage}"[:_WIDTH]
-            self._write("\r" + text.ljust(self._width))
-            self._width = len(text)
+            self._line.show(f"[{self.bar()}] {job.number:04d}-{job.name[:40]}: {self._stage}")
 
     def ended(self, job: Job, how: str) -> None:
         """A job is done or has failed."""
         self._ended += 1
         self._ended_here += 1
         took = f" in {duration(job.run_s)}" if job.run_s is not None and job.run_s >= 1 else ""
-        self._line(f"{job.number:04d}-{job.name}: {how}{took}   [{self.bar()}]")
+        self._line.above(f"{job.number:04d}-{job.name}: {how}{took}   [{self.bar()}]")
 
     def bar(self) -> str:
         """ "3/1000, 12 s so far, about 2 h 5 min left"."""
@@ -65,15 +63,4 @@ class BatchView:
 
     def finish(self) -> None:
         """Nothing is redrawn after this."""
-        if self._width:
-            self._write("\n")
-        self._width = 0
-
-    def _line(self, text: str) -> None:
-        start = "\r" if self._width else ""
-        self._write(start + text.ljust(self._width) + "\n")
-        self._width = 0
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        self._line.leave()

@@ -17,7 +17,7 @@ from .conversion_plan import choices_record, plan_by_error, target_of
 from .conversion_progress import ConversionProgress
 from .errors import CliError, UsageError
 from .plan_table import table
-from .terminal import say
+from .terminal import answer, say
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record(source, plan, summary) | chosen, ensure_ascii=False))
     else:
-        print("\n".join([*([table(chosen["plan"])] if chosen else []), as_text(plan, summary)]))
+        answer("\n".join([*([table(chosen["plan"])] if chosen else []), as_text(plan, summary)]))
     return 0
 
 

@@ -5,6 +5,7 @@ import time
 from typing import TextIO
 
 from ..convert.run import Progress
+from .redrawn_line import RedrawnLine
 
 _CELLS = 20
 _REDRAW_S = 0.2
@@ -14,12 +15,11 @@ class ConversionProgress:
     """Redrawn in place on a terminal; in a pipe or a log, a line for every tenth."""
 
     def __init__(self, stream: TextIO | None = None):
-        self._stream = stream or sys.stderr
-        self._redraw = self._stream.isatty()
+        stream = stream or sys.stderr
+        self._redraw, self._line = stream.isatty(), RedrawnLine(stream)
         self._start = time.monotonic()
         self._drawn = 0.0
         self._tenth = 0
-        self._width = 0
 
     def show(self, at: Progress) -> None:
         """Draw, unless that was done a moment ago."""
@@ -33,18 +33,13 @@ class ConversionProgress:
         self._drawn, self._tenth = elapsed, tenth
         line = bar(at, elapsed)
         if self._redraw:
-            self._stream.write("\r" + line.ljust(self._width))
-            self._width = len(line)
+            self._line.show(line)
         else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._line.above(line)
 
     def finish(self) -> None:
         """Leave the last line standing."""
-        if self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-        self._width = 0
+        self._line.leave()
 
 
 def bar(at: Progress, elapsed_s: float) -> str:

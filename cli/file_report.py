@@ -13,6 +13,7 @@ from ..loaders.gguf import GGUFError, read_gguf_header
 from ..loaders.safetensors_header import SafetensorsError, read_header
 from ..loaders.wan_names import expert_of, is_single, model_name
 from .plan_table import saved_plan, table
+from .terminal import answer
 
 _PLACES = {  # kind: node, folder
     "wan": ("Wan GGUF Model Loader", "models/diffusion_models"),
@@ -139,5 +140,8 @@ def as_json(found: FileReport) -> str:
 def run(path: Path, is_json: bool) -> int:
     """Print the report; 1 for a file that this pack cannot use."""
     found = report(path)
-    print(as_json(found) if is_json else as_text(found))
+    if is_json:
+        print(as_json(found))
+    else:
+        answer(as_text(found))
     return 0 if found.problem is None else 1

@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TextIO
 
+from .redrawn_line import RedrawnLine, printable
+
 
 def prepare_streams() -> None:
     """A console or a pipe in an encoding without Chinese must not end a run: unknown characters become `?`."""
@@ -14,7 +16,12 @@ def prepare_streams() -> None:
 
 def say(text: str) -> None:
     """One line of information; on stderr, so that stdout holds results only."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def answer(text: str) -> None:
+    """What the command was asked for, in words; on stdout. Words out of a file or from a server do not steer it."""
+    print(printable(text))
 
 
 def error(text: str) -> None:
@@ -26,12 +33,11 @@ class Progress:
     """Stages with steps: redrawn in place on a terminal, a few plain lines in a pipe or a log."""
 
     def __init__(self, stream: TextIO | None = None):
-        self._stream = stream or sys.stderr
-        self._redraw = self._stream.isatty()
+        stream = stream or sys.stderr
+        self._redraw, self._line = stream.isatty(), RedrawnLine(stream)
         self._start = time.monotonic()
         self._label = ""
         self._shown_tenth = -1
-        self._width = 0
 
     def stage(self, label: str) -> None:
         """A new stage began."""
@@ -53,16 +59,11 @@ class Progress:
 
     def finish(self) -> None:
         """Leave the current line standing."""
-        if self._redraw and self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-        self._width = 0
+        self._line.leave()
 
     def _write(self, text: str) -> None:
         line = f"[{time.monotonic() - self._start:6.1f} s] {text}"
         if self._redraw:
-            self._stream.write("\r" + line.ljust(self._width))
-            self._width = len(line)
+            self._line.show(line)
         else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._line.above(line)

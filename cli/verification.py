@@ -7,6 +7,7 @@ from pathlib import Path
 from ..convert.source import open_source
 from ..convert.verify import TensorError, tensor_errors
 from .errors import CliError
+from .terminal import answer
 
 
 def run(path: Path, source: Path, is_json: bool) -> int:
@@ -15,7 +16,10 @@ def run(path: Path, source: Path, is_json: bool) -> int:
         found = list(tensor_errors(open_source(path), open_source(source)))
     except ValueError as error:  # each kind of file has an error class of its own
         raise CliError(str(error)) from error
-    print(json.dumps([asdict(error) for error in found]) if is_json else as_text(found))
+    if is_json:
+        print(json.dumps([asdict(error) for error in found]))
+    else:
+        answer(as_text(found))
     return int(any(error.n_not_finite for error in found))
 
 

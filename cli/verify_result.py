@@ -18,7 +18,7 @@ from .record import NODES, asked_for, frame_hashes, local_conditions, told_frame
 from .record_form import recorded_files
 from .record_inputs import changed_inputs, check_kept, placed_inputs
 from .server import HostServer
-from .terminal import Progress
+from .terminal import Progress, answer
 from .workflow import class_types
 
 OWN_SAVER = "WanGGUFSaveVideo"  # its files are the same bytes for the same frames; the host's Save Video promises none
@@ -57,7 +57,10 @@ def run(records: dict[Path, dict], models: Path | None, is_json: bool, host_dir:
             for path in paths:
                 outcomes[path] = check(server, path, records[path], progress, found[path].unknown)
     in_order = [outcomes[path] for path in records]
-    print(json.dumps(_as_json(in_order), ensure_ascii=False) if is_json else "\n".join(map(as_text, in_order)))
+    if is_json:
+        print(json.dumps(_as_json(in_order), ensure_ascii=False))
+    else:
+        answer("\n".join(map(as_text, in_order)))
     return 0 if all(outcome.is_equal for outcome in in_order) else 1
 
 
@@ -186,15 +189,10 @@ def changed_conditions(record: dict, now: dict) -> list[str]:
     """ "torch: then 2.11.0, now 2.12.0" for everything that is known of both and not the same."""
     then_all, now_all = _flat(record), _flat(now)
     return [
-        f"{name}: then {_shown(then_all[name])}, now {value}"
+        f"{name}: then {then_all[name]}, now {value}"
         for name, value in now_all.items()
         if then_all.get(name) is not None and value is not None and then_all[name] != value
     ]
-
-
-def _shown(value: object) -> str:
-    """A value from a record, without what a terminal would act on."""
-    return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
 def _flat(record: dict) -> dict:

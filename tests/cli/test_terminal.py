@@ -1,10 +1,10 @@
-"""Progress: redrawn on a terminal, few lines in a pipe."""
+"""Progress: redrawn on a terminal, few lines in a pipe; what is said does not steer the terminal."""
 
 import io
 import itertools
 import re
 
-from wan_gguf.cli.terminal import Progress
+from wan_gguf.cli.terminal import Progress, answer, error
 
 
 class Terminal(io.StringIO):
@@ -39,3 +39,10 @@ def test_a_terminal_keeps_one_line_per_stage_and_covers_longer_text():
     first = shown.split("\n")[0].split("\r")
     assert first[-1] == "Loading the video model 100/100"
     assert all(len(later) >= len(earlier) for earlier, later in itertools.pairwise(first[1:]))
+
+
+def test_words_from_elsewhere_do_not_steer_the_terminal(capsys):
+    evil = "a\x1b]0;owned\x07\x9b2J\r\u202eb\nc"
+    answer(evil)
+    error(evil)
+    assert capsys.readouterr() == ("a?]0;owned??2J??b\nc\n", "error: a?]0;owned??2J??b\nc\n")

@@ -127,7 +127,6 @@ def test_conditions_that_are_known_of_both_and_differ_are_named():
     now = {"versions": {"torch": "2.12.0", "python": "3.12.3"}, "device": "cpu", "threads": 2, "cpu_capability": "AVX2"}
     assert changed_conditions(then, now) == ["torch: then 2.11.0, now 2.12.0", "threads: then 8, now 2"]
     assert changed_conditions({"versions": "edited"}, now) == []
-    assert changed_conditions({"device": "\x1b[2Jgpu"}, now) == ["device: then ?[2Jgpu, now cpu"]
 
 
 def test_what_is_said_of_an_outcome():
