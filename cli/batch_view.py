@@ -38,7 +38,8 @@ class BatchView:
         self._first_run = now if self._first_run is None else self._first_run
         if self._redraw and now - self._drawn >= _REDRAW_S:
             self._drawn = now
-            self._line.show(f"[{self.bar()}] {job.number:04d}-{job.name[:40]}: {self._stage}")
+            stage = f"{self._stage}: " if self._stage else ""
+            self._line.show(f"[{self.bar()}] {stage}{job.number:04d}-{job.name}")
 
     def ended(self, job: Job, how: str) -> None:
         """A job is done or has failed."""

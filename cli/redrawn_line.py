@@ -4,11 +4,13 @@ A line that is as wide as the terminal or wider wraps, and a carriage return lea
 cut before that, by the cells that its characters take there (Unicode Standard Annex 11: wide ones take two).
 """
 
+import os
 import shutil
 import unicodedata
 from typing import TextIO
 
 _WITHOUT_A_SHAPE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # general categories of what moves a cursor, hides or turns text
+_USUAL_COLUMNS = 80
 _KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join letters and emoji
 
 
@@ -21,7 +23,7 @@ class RedrawnLine:
 
     def show(self, text: str) -> None:
         """Put this in the place of what the line holds."""
-        self._replace(cut(printable(text), shutil.get_terminal_size().columns - 1), "")
+        self._replace(cut(printable(text), _columns(self._stream) - 1), "")
 
     def above(self, text: str) -> None:
         """Put a lasting line where the redrawn one is, which begins anew below it."""
@@ -40,6 +42,14 @@ class RedrawnLine:
         self._stream.write(start + text + " " * (self._cells - taken) + end)
         self._stream.flush()
         self._cells = taken
+
+
+def _columns(stream: TextIO) -> int:
+    """The terminal's; stdout, whose size Python would tell, may lead to a file."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_COLUMNS
+    except (OSError, ValueError):
+        return shutil.get_terminal_size((_USUAL_COLUMNS, 24)).columns
 
 
 def printable(text: str) -> str:

@@ -50,7 +50,7 @@ def test_on_a_terminal_the_running_job_is_redrawn_in_place():
     view.finish()
     text = stream.getvalue()
     assert text.count("\n") == 1 and text.count("\r") == 4
-    assert "\r[0/2, 1 s so far] 0001-name1: Sampling 1/20" in text
+    assert "\r[0/2, 1 s so far] Sampling 1/20: 0001-name1" in text
 
 
 def test_redrawing_is_not_faster_than_anybody_reads():

@@ -1,6 +1,8 @@
 """The redrawn line on terminals of several widths, of which a model counts cells and rows."""
 
 import io
+import struct
+import sys
 import unicodedata
 
 import pytest
@@ -70,7 +72,8 @@ def test_a_running_job_takes_one_row_whatever_its_name(screen, columns, name):
         now[0] += 1.0
         view.running(job, "Sampling", step, 20)
     assert len(terminal.rows) == 1
-    assert terminal.shown()[0].startswith("[3/1000, 20 s so far")
+    shown = "[3/1000, 20 s so far] Sampling 20/20: 0004-" + name
+    assert shown.startswith(terminal.shown()[0]) and cells(terminal.shown()[0]) >= min(columns - 2, cells(shown))
     view.note("a note")
     assert terminal.shown() == ["a note", ""]
 
@@ -94,6 +97,19 @@ def test_a_lasting_line_is_not_cut_and_the_next_one_is_drawn_below(screen):
     line.above("y" * 30)
     line.show("z")
     assert terminal.shown() == ["y" * 20, "y" * 10, "z"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_the_width_is_that_of_the_stream_and_not_of_stdout():
+    import fcntl
+    import pty
+    import termios
+
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))  # rows, columns, pixels
+    with open(writer, "w", encoding="utf-8") as stream, open(reader, "rb", buffering=0) as seen:
+        RedrawnLine(stream).show("x" * 200)
+        assert seen.read(1000) == b"\r" + b"x" * 29
 
 
 @pytest.mark.parametrize(
