@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .batch_api import shown_address
+from .batch_address import shown_address
 from .batch_collect import check_done
 from .batch_files import place_folder
 from .batch_jobs import Named, read_jobs
 from .batch_models import ModelHashes
 from .batch_run import Runner
-from .batch_server import LocalServer, RemoteServer, missing_nodes, model_folders
+from .batch_server import LocalServer, RemoteServer, asked, missing_nodes, model_folders
 from .batch_stop import Stop
 from .batch_store import OPEN_STATES, Store, Synced, opened_store
 from .batch_view import BatchView
 from .environment import venv_python
 from .errors import CliError
 from .server import HostServer
-from .terminal import say
+from .terminal import answer, say
 from .workflow import class_types
 
 SERVER_OUTPUT = ".server"  # in the results' folder: what our own server has saved and is not collected yet
@@ -30,9 +30,9 @@ def run(options: argparse.Namespace, host_dir: Path) -> int:
     """Returns 0 if everything is done, 1 if jobs failed. Raises CliError, KeyboardInterrupt (Ctrl-C, state kept)."""
     jobs = read_jobs(options.jobs, options.workflow, options.set, options.seed_policy, options.seed)
     begin = time.monotonic()
-    stop = Stop(say)
     with opened_store(options.out) as store:
         view = prepared(store, options, jobs)
+        stop = Stop(view.note)  # above the line that is redrawn
         try:
             if options.ray is not None:
                 from .batch_ray import run_on_ray  # not at the top: Ray is an optional package
@@ -82,10 +82,8 @@ async def _run(
     server = remote(options, view) if options.server else local(options, host_dir, view.note)
     try:
         with stop.watching(asyncio.get_running_loop()):
-            address = await server.ready(lambda: stop.count > 0)
-            if address is None:
+            if await asked(server, stop, lambda address: check_nodes(address, jobs)) is None:
                 return
-            await check_nodes(address, jobs)
             folders = {} if options.server else model_folders(options.models)
             own_output = None if options.server else options.out / SERVER_OUTPUT
             models = (lambda _workflow: {}) if options.server else ModelHashes(folders)
@@ -119,7 +117,7 @@ def local(options: argparse.Namespace, host_dir: Path, note: Callable[[str], Non
         return HostServer(venv_python(), host_dir, model_folders=folders, output=output, input_folder=options.input)
 
     note("starting ComfyUI")
-    return LocalServer(make, note)
+    return LocalServer(make, note, options.patience)
 
 
 def summarize(store: Store, out: Path, seconds: float) -> dict:
@@ -152,5 +150,5 @@ def report(summary: dict, is_json: bool) -> None:
     failed = [job for job in summary["jobs"] if job["state"] == "failed"]
     width = max((len(job["name"]) for job in failed), default=0)
     for job in failed:
-        print(f"failed  {job['number']:04d}  {job['name']:<{width}}  {job['error']}")
-    print(f"{summary['done']} done, {summary['failed']} failed, {summary['waiting']} left: {summary['out']}")
+        answer(f"failed  {job['number']:04d}  {job['name']:<{width}}  {job['error']}")
+    answer(f"{summary['done']} done, {summary['failed']} failed, {summary['waiting']} left: {summary['out']}")

@@ -1,20 +1,21 @@
 """A ComfyUI server's HTTP and websocket interface, as a batch uses it: small calls that can be repeated.
 
 Every call that fails because the server is away, restarting or overloaded raises ServerGoneError; what the server
-itself refuses raises RefusedError. Addresses are shown without user name and password.
+itself refuses raises RefusedError. A proxy before a server that is away answers too, with any status: what does not
+look like ComfyUI's own answer is never taken for one. Addresses are shown without user name and password.
 """
 
 import asyncio
-import base64
-import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
-from yarl import URL
 
+from .batch_address import login, shown_address, without_login
 from .client import ServerGoneError, refusal
 from .errors import CliError
 from .input_files import marked_inputs
@@ -22,10 +23,13 @@ from .input_files import marked_inputs
 _ANSWER = aiohttp.ClientTimeout(total=120, sock_connect=20)
 _FILE = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=120)
 _SOCKET = aiohttp.ClientTimeout(total=None, sock_connect=20)
-_HEARTBEAT_S = 60  # a server that computes in Python answers late, never for this long
+HANDSHAKE_S = 60.0  # for a websocket to be opened
+HEARTBEAT_S = 60.0  # a server that computes in Python answers late, never for this long
+_CLOSE = aiohttp.ClientWSTimeout(ws_close=2.0)  # it is not needed any more
 _PIECE_BYTES = 1 << 20
-_AWAY = (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError)  # the last two are one from Python 3.11
-_PASSING = {408, 425, 429, 502, 503, 504}  # a proxy before a server that is away, or one that is overloaded
+AWAY = (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError)  # the last two are one from Python 3.11
+_PASSING = {408, 425, 429}  # and all from 501: a proxy before a server that is away, or one that is overloaded
+_NEW_METHOD = {301, 302, 303}  # redirects after which a POST is a GET
 
 
 class RefusedError(CliError):
@@ -44,24 +48,11 @@ class ServerFault(ServerGoneError):  # noqa: N818 (one kind of gone: it answers,
     """The server answered HTTP 500."""
 
 
-def shown_address(address: str) -> str:
-    """The address for messages and records: without user name, password, query and fragment."""
-    url = URL(address)
-    bare = url.with_user(None) if url.host else url
-    return str(bare.with_query(None).with_fragment(None))
+class ForeignAnswerError(ServerGoneError):
+    """Something answered that is no ComfyUI: a proxy whose server is away, or a wrong address."""
 
-
-def check_address(address: str) -> str:
-    """A server's address, without a trailing slash. Raises CliError."""
-    try:
-        url = URL(address)
-        good = url.scheme in ("http", "https") and bool(url.host) and not url.query_string
-    except ValueError:
-        good = False
-    if not good:
-        shown = shown_address(address) if "@" not in address else "the one given"
-        raise CliError(f"--server must be an address such as http://127.0.0.1:8188, got {shown}")
-    return address.rstrip("/")
+    def __init__(self, path: str, status: int):
+        super().__init__(f"{path} answered HTTP {status}, but not as ComfyUI does")
 
 
 class Api:
@@ -72,80 +63,113 @@ class Api:
         self._upload_inputs: dict[str, set[str]] = {}  # class -> what the server said, asked once
 
     async def _json(self, method: str, path: str, body: dict | None = None) -> tuple[int, Any]:
-        """(HTTP status, decoded body or None). Raises ServerGoneError, RefusedError (no permission)."""
+        """(HTTP status, decoded body or None). Raises ServerGoneError, CliError (no permission, moved)."""
         try:
             async with self._session.request(method, self._address + path, json=body, timeout=_ANSWER) as response:
+                self._check_moved(response, path)
                 _check_status(response.status)
-                text = await response.text()
-                try:
-                    return response.status, await response.json(content_type=None) if text else None
-                except ValueError:
-                    return response.status, None
-        except (*_AWAY, OSError) as failure:
-            raise ServerGoneError(f"ComfyUI does not answer: {_cause(failure)}") from failure
+                return response.status, decoded(await response.read())
+        except (*AWAY, OSError) as failure:
+            raise _gone(failure) from failure
 
-    async def _get(self, path: str) -> dict:
+    async def _object(self, path: str) -> dict:
+        """What GET gives. Raises ForeignAnswerError unless it is a JSON object."""
         status, found = await self._json("GET", path)
         if status != 200 or not isinstance(found, dict):
-            raise RefusedError(f"{shown_address(self._address)}{path} answered HTTP {status}; is it a ComfyUI server?")
+            raise ForeignAnswerError(path, status)
         return found
+
+    def _check_moved(self, response: aiohttp.ClientResponse, path: str) -> None:
+        """A proxy that sends http on to https has a POST arrive as a GET; one to a login page is no address."""
+        if any(step.status in _NEW_METHOD for step in response.history) and response.url.path.endswith(path):
+            moved = shown_address(str(response.url)).removesuffix(path)
+            raise CliError(f"{shown_address(self._address)} sends requests on to {moved}; name that with --server")
 
     async def stats(self) -> dict:
         """/system_stats: {"system", "devices"}."""
-        found = await self._get("/system_stats")
-        if not isinstance(found.get("system"), dict) or not isinstance(found.get("devices"), list):
-            raise RefusedError(f"{shown_address(self._address)} answers, but is no ComfyUI server")
+        found = await self._object("/system_stats")
+        devices = found.get("devices")
+        if not isinstance(found.get("system"), dict) or not isinstance(devices, list):
+            raise ForeignAnswerError("/system_stats", 200)
+        if not all(isinstance(device, dict) and "name" in device for device in devices):
+            raise ForeignAnswerError("/system_stats", 200)
         return found
+
+    async def _info(self, class_type: str) -> dict:
+        """What the server says of a node class; {} if it has none of that name."""
+        return await self._object("/object_info/" + quote(class_type, safe=""))
 
     async def knows(self, class_type: str) -> bool:
         """Whether the server has a node of that class."""
-        status, found = await self._json("GET", "/object_info/" + URL.build(path=class_type).raw_path)
-        return status == 200 and bool(found)
+        return bool(await self._info(class_type))
 
     async def upload_inputs(self, class_type: str) -> set[str]:
         """The inputs of a node class that name an uploaded file; empty for a class the server does not have."""
         if class_type not in self._upload_inputs:
-            _, found = await self._json("GET", "/object_info/" + URL.build(path=class_type).raw_path)
-            info = found.get(class_type) if isinstance(found, dict) else None
+            info = (await self._info(class_type)).get(class_type)
             self._upload_inputs[class_type] = marked_inputs(info)
         return self._upload_inputs[class_type]
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """The prompt ids that run and that wait, everybody's."""
-        found = await self._get("/queue")
-        running, pending = ([item[1] for item in found.get(f"queue_{kind}", [])] for kind in ("running", "pending"))
+        found = await self._object("/queue")
+        try:
+            running, pending = ([str(item[1]) for item in found[f"queue_{kind}"]] for kind in ("running", "pending"))
+        except (LookupError, TypeError):
+            raise ForeignAnswerError("/queue", 200) from None
         return running, pending
 
     async def history(self, prompt_id: str) -> dict | None:
         """What the server remembers of a prompt that has ended: {"outputs", "status", ...}."""
-        return (await self._get(f"/history/{prompt_id}")).get(prompt_id)
+        entry = (await self._object(f"/history/{prompt_id}")).get(prompt_id)
+        if not isinstance(entry, dict):
+            return None
+        return entry if isinstance(entry.get("outputs"), dict) else {**entry, "outputs": {}}
+
+    async def new_history(self, prompt_id: str) -> dict:
+        """The same of a prompt that has just ended: the entry appears a moment after the message that says so."""
+        for _ in range(100):
+            entry = await self.history(prompt_id)
+            if entry is not None:
+                return entry
+            await asyncio.sleep(0.1)
+        raise ServerGoneError("ComfyUI has no record of the finished run")
 
     async def post(self, workflow: dict, prompt_id: str) -> None:
         """Put a workflow at the queue's end. Raises RefusedError with the server's reasons, ServerGoneError."""
         body = {"prompt": workflow, "prompt_id": prompt_id, "client_id": self._client}
         status, answer = await self._json("POST", "/prompt", body)
-        answer = answer if isinstance(answer, dict) else {}
-        if status != 200:
+        if status == 413:
+            raise RefusedError("the workflow is too long for the server, or for a proxy before it (HTTP 413)")
+        if status == 400 and isinstance(answer, dict) and ("error" in answer or "node_errors" in answer):
             raise RefusedError(f"ComfyUI refused the workflow: {refusal(answer)} (HTTP {status})")
+        if status != 200 or not isinstance(answer, dict) or "prompt_id" not in answer:
+            raise ForeignAnswerError("/prompt", status)
         if answer.get("node_errors"):  # it would run a part of it
             await self.withdraw([prompt_id])
             await self.interrupt(prompt_id)
             raise RefusedError(f"ComfyUI refused the workflow: {refusal(answer)}")
-        if answer.get("prompt_id") != prompt_id:
-            await self.withdraw([str(answer.get("prompt_id"))])
+        if answer["prompt_id"] != prompt_id:
+            await self.withdraw([str(answer["prompt_id"])])
             raise CliError("this ComfyUI chooses the ids of its jobs itself; version 0.30.0 or newer is needed")
+
+    async def _tell(self, path: str, body: dict) -> None:
+        """POST what has no answer but that it was taken."""
+        status, _ = await self._json("POST", path, body)
+        if status != 200:
+            raise ForeignAnswerError(path, status)
 
     async def withdraw(self, prompt_ids: list[str]) -> None:
         """Take these out of the queue, where they still wait; nobody else's are touched."""
-        await self._json("POST", "/queue", {"delete": prompt_ids})
+        await self._tell("/queue", {"delete": prompt_ids})
 
     async def interrupt(self, prompt_id: str) -> None:
         """End this prompt if it runs."""
-        await self._json("POST", "/interrupt", {"prompt_id": prompt_id})
+        await self._tell("/interrupt", {"prompt_id": prompt_id})
 
     async def free(self) -> None:
         """Unload all models and drop what is cached, before the next prompt."""
-        await self._json("POST", "/free", {"unload_models": True, "free_memory": True})
+        await self._tell("/free", {"unload_models": True, "free_memory": True})
 
     async def download(self, entry: dict, path: Path, limit_bytes: int | None = None) -> None:
         """Write one file of the server's folders to disk, in pieces.
@@ -154,65 +178,64 @@ class Api:
         """
         try:
             async with self._session.get(self._address + "/view", params=_place(entry), timeout=_FILE) as response:
-                _check_status(response.status)
-                if response.status != 200:
+                if not await self._is_there(response, bool(await _first_byte(response))):
                     raise NoSuchFileError(f"ComfyUI does not have {entry['filename']} (HTTP {response.status})")
                 await _save(response, path, limit_bytes)
-        except _AWAY as failure:
-            raise ServerGoneError(f"ComfyUI does not answer: {_cause(failure)}") from failure
+        except AWAY as failure:
+            raise _gone(failure) from failure
 
     async def has_file(self, entry: dict) -> bool:
         """Whether the server can hand out this file."""
         try:
             async with self._session.head(self._address + "/view", params=_place(entry), timeout=_ANSWER) as response:
-                _check_status(response.status)
-                return response.status == 200
-        except (*_AWAY, OSError) as failure:
-            raise ServerGoneError(f"ComfyUI does not answer: {_cause(failure)}") from failure
+                return await self._is_there(response, bool(response.content_length))
+        except (*AWAY, OSError) as failure:
+            raise _gone(failure) from failure
 
-    async def read_events(self, into: asyncio.Queue) -> None:
-        """Follow the websocket until it ends, then put None; run as a task."""
+    async def _is_there(self, response: aiohttp.ClientResponse, has_body: bool) -> bool:
+        """Whether an answer of /view is the file. That it is not there is believed of ComfyUI only: it has no words."""
+        _check_status(response.status)
+        is_page = response.content_type == "text/html"
+        if response.status == 200 and not is_page:
+            return True
+        if has_body or is_page:
+            raise ForeignAnswerError("/view", response.status)
+        await self.stats()
+        return False
+
+    async def open_socket(self) -> aiohttp.ClientWebSocketResponse:
+        """The websocket that the server's events come through. Raises ServerGoneError, CliError (no permission)."""
+        address = f"{self._address}/ws?clientId={self._client}"
+        opening = self._session.ws_connect(address, heartbeat=HEARTBEAT_S, max_msg_size=0, timeout=_CLOSE)
         try:
-            address = f"{self._address}/ws?clientId={self._client}"
-            socket = await self._session.ws_connect(address, heartbeat=_HEARTBEAT_S, max_msg_size=0)
-            async with socket:
-                await into.put({"type": "connected", "data": {}})
-                async for message in socket:
-                    if message.type == aiohttp.WSMsgType.TEXT:
-                        await into.put(message.json())
-        except (*_AWAY, OSError, ValueError):
-            pass
-        finally:
-            await into.put(None)
+            return await asyncio.wait_for(opening, HANDSHAKE_S)
+        except aiohttp.WSServerHandshakeError as refused:
+            _check_status(refused.status)
+            raise ServerGoneError(
+                f"/ws answered HTTP {refused.status}: a proxy before ComfyUI has to forward websockets"
+            ) from refused
+        except (*AWAY, OSError) as failure:
+            raise ServerGoneError(f"ComfyUI does not answer: no websocket ({_cause(failure)})") from failure
 
 
 @asynccontextmanager
 async def connected(address: str, client: str) -> AsyncIterator[Api]:
     """An Api for a server's address; user name and password in it are sent as HTTP asks for them."""
-    url = URL(address)
-    headers = {"Authorization": _basic(url.user, url.password or "")} if url.user else {}
-    async with aiohttp.ClientSession(headers=headers, timeout=_SOCKET) as session:
-        yield Api(session, str(url.with_user(None)).rstrip("/"), client)
+    async with aiohttp.ClientSession(headers=login(address), timeout=_SOCKET) as session:
+        yield Api(session, without_login(address), client)
 
 
-def _basic(user: str, password: str) -> str:
-    """The header of HTTP's basic login (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-@asynccontextmanager
-async def following(api: Api) -> AsyncIterator[asyncio.Queue]:
-    """The server's events as a queue, from before the first prompt is posted; None in it: the connection ended."""
-    events: asyncio.Queue = asyncio.Queue()
-    reader = asyncio.create_task(api.read_events(events))
+def decoded(text: bytes | str) -> Any:
+    """JSON from a server; None for what is none."""
     try:
-        if await events.get() is None:
-            raise ServerGoneError("ComfyUI does not answer: no websocket")
-        yield events
-    finally:
-        reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reader
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+async def _first_byte(response: aiohttp.ClientResponse) -> bytes:
+    """Of an answer that is no file."""
+    return b"" if response.status == 200 else await response.content.read(1)
 
 
 async def _save(response: aiohttp.ClientResponse, path: Path, limit_bytes: int | None) -> None:
@@ -232,12 +255,16 @@ def _place(entry: dict) -> dict[str, str]:
 
 
 def _check_status(status: int) -> None:
-    if status in _PASSING:
+    if status in _PASSING or status > 500:
         raise ServerGoneError(f"ComfyUI does not answer: HTTP {status}")
     if status == 500:
         raise ServerFault("ComfyUI answered HTTP 500; its log has the reason")
     if status in (401, 403, 407):
         raise CliError(f"the server asks for a login (HTTP {status}); write it as http://NAME:PASSWORD@HOST:PORT")
+
+
+def _gone(failure: BaseException) -> ServerGoneError:
+    return ServerGoneError(f"ComfyUI does not answer: {_cause(failure)}")
 
 
 def _cause(failure: BaseException) -> str:

@@ -13,17 +13,13 @@ from .client import ServerGoneError
 from .errors import CliError
 
 
-class DamagedFileError(Exception):
-    """A file of the run cannot be read: it was cut off."""
-
-
-async def collect(api: Api, store: Store, out: Path, job: Job, conditions: Conditions) -> int:
-    """Fetch the job's files, write its folder under every place, mark it as done. Returns the number of files.
+async def collect(api: Api, store: Store, out: Path, job: Job, conditions: Conditions) -> list[str]:
+    """Fetch the job's files, write its folder under every place, mark it as done. Returns what is not in it, and why.
 
     Raises NoSuchFileError, DamagedFileError (it has to be made again), ServerGoneError, CliError (the disk).
     """
-    targets = [place_folder(out, number, name) for number, name in store.places(job.key)]
-    files = wanted_files(job.outputs)
+    targets = _targets(store, out, job.key)
+    files, notes = wanted_files(job.outputs), []
     try:
         if not all(holds_job(target, job.key) for target in targets):
             partial = partial_folder(out, job.key)
@@ -32,7 +28,7 @@ async def collect(api: Api, store: Store, out: Path, job: Job, conditions: Condi
                     (partial / file.path).parent.mkdir(exist_ok=True)
                     await api.download(file.entry, partial / file.path)
                 inputs = await fetch_inputs(api, job.workflow, partial)
-                await _finish(partial, job, files, conditions, inputs)
+                notes = await asyncio.to_thread(finish_folder, partial, job, files, conditions, inputs)
                 publish(partial, job.key, targets)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -41,18 +37,7 @@ async def collect(api: Api, store: Store, out: Path, job: Job, conditions: Condi
     except OSError as failure:
         raise disk_error(out, failure) from failure
     store.done(job.key)
-    return len(files)
-
-
-async def _finish(partial: Path, job: Job, files: list, conditions: Conditions, inputs: dict) -> None:
-    try:
-        await asyncio.to_thread(finish_folder, partial, job, files, conditions, inputs)
-    except ValueError as damage:
-        raise DamagedFileError(str(damage)) from damage
-    except OSError as failure:
-        if failure.errno is None:  # the picture's reader, not the disk
-            raise DamagedFileError(str(failure)) from failure
-        raise
+    return notes
 
 
 def disk_error(out: Path, failure: OSError) -> CliError:
@@ -64,19 +49,46 @@ def disk_error(out: Path, failure: OSError) -> CliError:
 
 
 def check_done(store: Store, out: Path) -> list[str]:
-    """Jobs that are done have their folders: a new place gets a copy, a job without any waits again. Returns notes."""
-    notes = []
+    """Compare store and folders: a job with a folder is done, in each of its places; one without waits. Returns notes.
+
+    So a store that was lost costs nothing: jobs that are new to it are known by their folders. Raises CliError if
+    there is something else where a result is to go, before anything is computed; OSError.
+    """
+    notes, found, foreign = [], [], []
     for key in store.keys("done"):
-        targets = [place_folder(out, number, name) for number, name in store.places(key)]
-        there = [target for target in targets if holds_job(target, key)]
-        if not there:
+        if not _fill_places(store, out, key):
             store.again(key, counts=False)
-            notes.append(f"{targets[0].name} was done, but is gone; it is made again")
-            continue
-        for target in targets:
-            if target not in there:
-                copy_place(there[0], key, target)
+            notes.append(f"{_targets(store, out, key)[0].name} was done, but is gone; it is made again")
+    for key in store.keys("waiting", "queued"):
+        there = [target for target in _targets(store, out, key) if target.exists()]
+        if there and _fill_places(store, out, key):
+            found.append(key)
+        else:
+            foreign += there
+    store.found(found)
+    if found:
+        notes.append(f"taken over: {len(found)} results found in {out}; to have one made again, delete its folder")
+    if foreign:
+        more = f" (and {len(foreign) - 1} more like it)" if len(foreign) > 1 else ""
+        raise CliError(
+            f"{foreign[0]}{more} exists and is not this job's result; move it away, or name another folder with --out, "
+            "then run the same command again; nothing was queued"
+        )
     return notes
+
+
+def _fill_places(store: Store, out: Path, key: str) -> bool:
+    """Whether the job's folder is complete in a place; then it is in all of them. Raises CliError, OSError."""
+    targets = _targets(store, out, key)
+    complete = [target for target in targets if holds_job(target, key)]
+    for target in targets if complete else ():
+        if target not in complete:
+            copy_place(complete[0], key, target)
+    return bool(complete)
+
+
+def _targets(store: Store, out: Path, key: str) -> list[Path]:
+    return [place_folder(out, number, name) for number, name in store.places(key)]
 
 
 def drop_server_files(server_output: Path | None, job: Job) -> None:

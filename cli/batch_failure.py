@@ -32,8 +32,7 @@ def judge(data: dict) -> Failure:
 
 def history_end(entry: dict) -> tuple[str, dict]:
     """An entry of /history -> ("success" | "error" | "interrupted", the data of the message that says so)."""
-    status = entry.get("status") or {}
-    messages = dict(status.get("messages") or [])
+    status, messages = _status(entry), _messages(entry)
     if "execution_interrupted" in messages:
         return "interrupted", messages["execution_interrupted"]
     if "execution_error" in messages:
@@ -45,10 +44,24 @@ def history_end(entry: dict) -> tuple[str, dict]:
 
 def history_seconds(entry: dict) -> float | None:
     """How long the server worked on it."""
-    times = {name: data.get("timestamp") for name, data in (entry.get("status") or {}).get("messages") or []}
+    times = {name: data.get("timestamp") for name, data in _messages(entry).items()}
     return seconds_between(times.get("execution_start"), times.get("execution_success"))
 
 
-def seconds_between(start_ms: float | None, end_ms: float | None) -> float | None:
+def _status(entry: dict) -> dict:
+    status = entry.get("status")
+    return status if isinstance(status, dict) else {}
+
+
+def _messages(entry: dict) -> dict[str, dict]:
+    """The messages of a run by their names; whatever is none is left out."""
+    found = _status(entry).get("messages")
+    pairs = [pair for pair in found if isinstance(pair, list) and len(pair) == 2] if isinstance(found, list) else []
+    return {name: data for name, data in pairs if isinstance(name, str) and isinstance(data, dict)}
+
+
+def seconds_between(start_ms: object, end_ms: object) -> float | None:
     """The host's timestamps are milliseconds."""
-    return None if start_ms is None or end_ms is None else max(0.0, (end_ms - start_ms) / 1000)
+    if not isinstance(start_ms, int | float) or not isinstance(end_ms, int | float):
+        return None
+    return max(0.0, (end_ms - start_ms) / 1000)

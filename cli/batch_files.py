@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .batch_names import RECORD_NAME, names_in_folder, names_on_server
+from .batch_store import Job
 from .errors import CliError
 
-RECORD_NAME, SHEET_NAME = "settings.json", "sheet.png"
 PREFIX = "wan_gguf_batch"  # the folder in the server's output folder that all batches' files lie in
+_MAX_ENDING = 20
 
 
 @dataclass(frozen=True)
@@ -31,41 +33,37 @@ class Wanted:
     path: str
 
 
-def safe(node: str) -> str:
-    """A node's id as part of a file name."""
-    return re.sub(r"[^0-9A-Za-z_-]", "_", node)[:60] or "_"
+def posted_workflow(job: Job) -> dict:
+    """The workflow as it is given to the server: each saving node writes below a folder of this batch, job and attempt.
 
-
-def posted_workflow(workflow: dict, key: str, attempt: int) -> dict:
-    """The workflow as it is given to the server: each saving node writes below a folder of this job and attempt.
-
-    So a run's files are known by their place, and one that was cut off never mixes with the next. A prefix that is
-    linked to another node is left alone.
+    So a run's files are known by their place: one that was cut off never mixes with the next, and what another batch
+    has made of the same workflow, with other models or start images perhaps, is never taken for this one's. A prefix
+    that is linked to another node is left alone.
     """
-    folder = f"{PREFIX}/{key[:16]}" + (f"-{attempt}" if attempt > 1 else "")
-    posted, names = {}, set()
-    for node, body in workflow.items():
-        if isinstance(body["inputs"].get("filename_prefix"), str):
-            name = safe(node)
-            while name in names:
-                name += "_"
-            names.add(name)
-            body = {**body, "inputs": {**body["inputs"], "filename_prefix": f"{folder}/{name}"}}
-        posted[node] = body
-    return posted
+    parts = [job.key[:16], *([job.mark] if job.mark else []), *([str(job.attempt)] if job.attempt > 1 else [])]
+    folder = f"{PREFIX}/{'-'.join(parts)}"
+    saving = [node for node, body in job.workflow.items() if isinstance(body["inputs"].get("filename_prefix"), str)]
+    names = names_on_server(saving)
+    return {
+        node: {**body, "inputs": {**body["inputs"], "filename_prefix": f"{folder}/{names[node]}"}}
+        if node in names
+        else body
+        for node, body in job.workflow.items()
+    }
 
 
 def wanted_files(outputs: dict[str, dict]) -> list[Wanted]:
     """The files that outputs of /history list, saved ones before previews: those count only where nothing was saved."""
     listed = {
         node: [entry for value in output.values() if isinstance(value, list) for entry in value if _is_file(entry)]
-        for node, output in outputs.items()
+        for node, output in sorted(outputs.items())
         if isinstance(output, dict)
     }
     for kind in ("output", "temp"):
-        found = {node: _of_kind(entries, kind) for node, entries in listed.items()}
-        if any(found.values()):
-            return [file for node, entries in sorted(found.items()) for file in _named(node, entries)]
+        found = {node: chosen for node, entries in listed.items() if (chosen := _of_kind(entries, kind))}
+        if found:
+            names = names_in_folder(found)
+            return [file for node, entries in found.items() for file in _named(node, names[node], entries)]
     return []
 
 
@@ -78,17 +76,16 @@ def _of_kind(entries: list[dict], kind: str) -> list[dict]:
     return list(unique.values())
 
 
-def _named(node: str, entries: list[dict]) -> list[Wanted]:
+def _named(node: str, name: str, entries: list[dict]) -> list[Wanted]:
     if len(entries) == 1:
-        return [Wanted(node, entries[0], safe(node) + _ending(entries[0]))]
+        return [Wanted(node, entries[0], name + _ending(entries[0]))]
     return [
-        Wanted(node, entry, f"{safe(node)}/{number:04d}{_ending(entry)}")
-        for number, entry in enumerate(entries, start=1)
+        Wanted(node, entry, f"{name}/{number:04d}{_ending(entry)}") for number, entry in enumerate(entries, start=1)
     ]
 
 
 def _ending(entry: dict) -> str:
-    return re.sub(r"[^0-9A-Za-z.]", "", os.path.splitext(entry["filename"])[1].lower())
+    return re.sub(r"[^0-9A-Za-z.]", "", os.path.splitext(entry["filename"])[1].lower())[:_MAX_ENDING]
 
 
 def place_folder(out: Path, number: int, name: str) -> Path:
@@ -116,7 +113,8 @@ def partial_folder(out: Path, key: str) -> Path:
 def write_record(folder: Path, record: dict) -> None:
     """settings.json of a folder that is still being filled."""
     text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
-    (folder / RECORD_NAME).write_text(text, encoding="utf-8")
+    # half a surrogate, from a server's words, becomes the escape that JSON has for it
+    (folder / RECORD_NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def publish(partial: Path, key: str, targets: Iterable[Path]) -> None:

@@ -4,10 +4,12 @@ A list is taken whole or not at all: every fault names its line and column, or i
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..text.prompt_checks import PROMPT_COLUMNS, check_prompts
 from ..text.prompt_list import PromptListError, Row, decode_list, list_kind, parse_prompt_list, with_seeds
 from .batch_mapping import COLUMNS, Target, find_target, parse_set, with_values
 from .errors import CliError
@@ -16,6 +18,7 @@ from .workflow import BUNDLED
 
 MAX_LIST_BYTES = 1 << 30
 MAX_NAME_BYTES = 180  # of a folder's name, which also gets its number
+_LINE_END = re.compile(r"\r\n|\n|\r")  # as in prompt lists: JSON's texts may hold what Unicode takes for more of them
 Named = tuple[str, dict]  # (name of the result, workflow in API form)
 
 
@@ -37,15 +40,24 @@ def _whole_workflows(jobs: Path) -> list[Named] | None:
     """The workflows of a folder, of one .json file, or of a .jsonl of workflows; None: it is a prompt list."""
     if jobs.is_dir():
         files = sorted((file for file in jobs.iterdir() if file.suffix.lower() == ".json"), key=_in_counting_order)
-        return [(shortened(file.stem), read_workflow(file)) for file in files]
+        return [(_stem(file), read_workflow(file)) for file in files]
     if jobs.suffix.lower() == ".json":
-        return [(shortened(jobs.stem), read_workflow(jobs))]
+        return [(_stem(jobs), read_workflow(jobs))]
     if jobs.suffix.lower() not in (".jsonl", ".ndjson"):
         return None
-    lines = [(number, line) for number, line in enumerate(_text(jobs).splitlines(), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(_LINE_END.split(_text(jobs)), start=1) if line.strip()]
     if not lines or not _is_workflow_line(lines[0][1]):
         return None
     return [(f"line-{number}", _checked(_decoded(line, number), f"line {number}")) for number, line in lines]
+
+
+def _stem(file: Path) -> str:
+    """The file's name as that of a result. Raises CliError."""
+    try:
+        return shortened(file.stem)
+    except UnicodeEncodeError:
+        shown = os.fsencode(file).decode(errors="backslashreplace")
+        raise CliError(f"{shown}: the file's name is not UTF-8; rename it") from None
 
 
 def _in_counting_order(file: Path) -> list[tuple[int, str]]:
@@ -68,14 +80,16 @@ def _is_workflow_line(line: str) -> bool:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return False  # the prompt list's reader says what is wrong with it
-    return isinstance(found, dict) and "prompt" not in found and any(isinstance(body, dict) for body in found.values())
+    return isinstance(found, dict) and any(isinstance(body, dict) for body in found.values())  # a row has none
 
 
 def _decoded(text: str, number: int) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CliError(f"line {number}: no JSON ({error}); every line must be a workflow in API form") from None
+        where = f" at character {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = getattr(error, "msg", None) or str(error)
+        raise CliError(f"line {number}: no JSON ({reason}{where}); every line must be a workflow in API form") from None
 
 
 def read_workflow(file: Path) -> dict:
@@ -101,7 +115,27 @@ def _checked(workflow: object, where: str) -> dict:
         )
         if not good:
             raise CliError(f"{where}: node '{node}' has no class_type or inputs; a workflow in API form is needed")
+    _check_characters(workflow, where)
     return workflow
+
+
+def _check_characters(workflow: dict, where: str) -> None:
+    """JSON can write half of a surrogate pair, such as an emoji that was cut through; neither files nor hashes can."""
+    if _is_writable(workflow):
+        return
+    node = next(node for node, body in workflow.items() if not _is_writable({node: body}))
+    inputs = [name for name, value in workflow[node]["inputs"].items() if not _is_writable({name: value})]
+    place = f"node '{node}'" + (f", input '{inputs[0]}'" if inputs else "")
+    message = f"{where}: {place} has half of a character, such as an emoji that was cut through; write it anew"
+    raise CliError(message.encode(errors="backslashreplace").decode())
+
+
+def _is_writable(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _from_prompts(jobs: Path, workflow: dict, sets: Sequence[str], policy: str, seed: int | None) -> list[Named]:
@@ -109,12 +143,18 @@ def _from_prompts(jobs: Path, workflow: dict, sets: Sequence[str], policy: str, 
         rows = parse_prompt_list(_text(jobs), list_kind(jobs.name))
         if seed is not None or policy != "from the row":  # else a row without a seed keeps the workflow's
             rows = with_seeds(rows, policy, seed or 0)
+        targets = _targets(rows, workflow, sets, jobs)
+        check_prompts(rows, [column for column in PROMPT_COLUMNS if _is_ours(workflow, targets.get(column, ()))])
     except PromptListError as error:
         raise CliError(
             f"{jobs}:\n{error}\nnothing was queued" if len(error.problems) > 1 else f"{jobs}: {error}"
         ) from None
-    targets = _targets(rows, workflow, sets, jobs)
     return [(row_name(row), with_values(workflow, _values(row, targets))) for row in rows]
+
+
+def _is_ours(workflow: dict, targets: Sequence[Target]) -> bool:
+    """Whether this pack's prompt node reads the column; the host's has other rules for weights."""
+    return any(workflow[target.node]["class_type"] == "WanGGUFPrompt" for target in targets)
 
 
 def _targets(rows: Sequence[Row], workflow: dict, sets: Sequence[str], jobs: Path) -> dict[str, list[Target]]:

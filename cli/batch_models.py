@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from .model_names import model_names
 from .output import file_sha256
 from .paths import MODEL_FILES
-from .record import model_names
 
 
 class ModelHashes:

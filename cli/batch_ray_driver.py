@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .batch_collect import DamagedFileError, disk_error
+from .batch_collect import disk_error
 from .batch_failure import Failure
 from .batch_files import partial_folder, place_folder, posted_workflow, publish, wanted_files
 from .batch_inputs import keep_inputs
+from .batch_pictures import DamagedFileError
 from .batch_ray_actors import Member, places, start_members
 from .batch_record import Conditions, finish_folder
 from .batch_retry import NOTHING_SAVED, Retrying
@@ -103,7 +104,7 @@ class Driver(Retrying):
 
     def _give(self, member: Member, job: Job) -> None:
         self.store.queue(job.key)
-        reference = member.actor.run.remote(posted_workflow(job.workflow, job.key, job.attempt))
+        reference = member.actor.run.remote(posted_workflow(job))
         self._pending[reference] = (member, job)
         self.view.running(job)
 
@@ -193,17 +194,16 @@ class Driver(Retrying):
                 for file in (files := wanted_files(job.outputs)):
                     (partial / file.path).parent.mkdir(exist_ok=True)
                     (partial / file.path).write_bytes(made["contents"][file.path])
-                finish_folder(partial, job, files, conditions, keep_inputs(partial, made["inputs"]))
+                inputs = keep_inputs(partial, made["inputs"])
+                notes = finish_folder(partial, job, files, conditions, inputs)
                 publish(partial, job.key, targets)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        except ValueError as damage:
-            raise DamagedFileError(str(damage)) from damage
         except OSError as failure:
-            if failure.errno is None:  # the picture's reader, not the disk
-                raise DamagedFileError(str(failure)) from failure
             raise disk_error(self.out, failure) from failure
         self.store.done(job.key)
+        for note in notes:
+            self.view.note(f"{job.number:04d}-{job.name}: {note}")
         self.view.ended(job, "done")
 
     def _put_back(self) -> None:

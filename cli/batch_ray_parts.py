@@ -57,7 +57,9 @@ class NodeServer:
         except RefusedError as refused:
             return {"refused": str(refused)}
         except ServerGoneError as gone:
-            return {"gone": self._server.explain(str(gone))}
+            why = self._server.explain(str(gone))
+            self._server.stop()  # it may live and hang: the next job gets a new one
+            return {"gone": why}
         return {"made": asdict(made), "facts": local_conditions(self._server), "models": self._hashes(posted)}
 
 

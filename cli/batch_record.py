@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .batch_files import SHEET_NAME, Wanted, posted_workflow, write_record
-from .batch_pictures import IMAGE_ENDS, VIDEO_ENDS, ImageFiles, make_sheet
+from .batch_files import Wanted, posted_workflow, write_record
+from .batch_names import SHEET_NAME
+from .batch_pictures import IMAGE_ENDS, VIDEO_ENDS, ImageFiles, UndrawableError, check_readable, make_sheet
 from .batch_store import Job
 from .client import Result
 from .errors import CliError
+from .model_names import model_names
 from .output import file_sha256, png_bytes
-from .record import make_record, model_names, told_frames_sha256
+from .record import make_record, told_frames_sha256
 
 _BRIEF = ("seed", "noise_seed", "steps", "cfg", "shift")
 
@@ -25,21 +27,37 @@ class Conditions:
 
 def finish_folder(
     folder: Path, job: Job, files: list[Wanted], conditions: Conditions, inputs: dict[str, dict | None]
-) -> None:
+) -> list[str]:
     """Add sheet.png and settings.json to the downloaded files; `inputs` is what batch_inputs kept there.
 
-    Raises OSError or ValueError for damaged pictures.
+    Returns what a sound file did not allow. Raises DamagedFileError, OSError (the disk).
     """
     images, videos = _images(folder, files), _of_ends(folder, files, VIDEO_ENDS)
-    workflow = posted_workflow(job.workflow, job.key, job.attempt)
-    sheet = make_sheet([path for _, path in videos], [path for _, path in images], _title(workflow), _fps(workflow))
-    if sheet is not None:
-        (folder / SHEET_NAME).write_bytes(png_bytes(sheet))
-    write_record(folder, _record(folder, job, workflow, files, conditions) | {"inputs": inputs})
+    pictures = [path for _, path in _of_ends(folder, files, IMAGE_ENDS + VIDEO_ENDS)]
+    read_below = [path for _, path in [*videos[:1], *images]]
+    check_readable([path for path in pictures if path not in read_below])
+    workflow, notes, sheet_sha256 = posted_workflow(job), [], None
+    title, fps = _title(workflow), _fps(workflow)
+    try:
+        sheet = make_sheet([path for _, path in videos], [path for _, path in images], title, fps)
+        if sheet is not None:
+            (folder / SHEET_NAME).write_bytes(png_bytes(sheet))
+            sheet_sha256 = file_sha256(folder / SHEET_NAME)
+    except UndrawableError as reason:
+        notes.append(f"no contact sheet: {reason}")
+    try:
+        record = _record(folder, job, workflow, files, conditions, images)
+    except UndrawableError as reason:
+        notes.append(f"no hash of its frames: {reason}")
+        record = _record(folder, job, workflow, files, conditions, [])
+    write_record(folder, record | {"inputs": inputs, "contact_sheet_sha256": sheet_sha256})
+    return notes
 
 
-def _record(folder: Path, job: Job, workflow: dict, files: list[Wanted], conditions: Conditions) -> dict:
-    images, videos = _images(folder, files), _of_ends(folder, files, VIDEO_ENDS)
+def _record(
+    folder: Path, job: Job, workflow: dict, files: list[Wanted], conditions: Conditions, images: list[tuple[str, Path]]
+) -> dict:
+    videos = _of_ends(folder, files, VIDEO_ENDS)
     nodes = {"video": videos[0][0] if videos else None, "frames": images[0][0] if images else None}
     frames = ImageFiles([path for _, path in images])
     video = videos[0][1].read_bytes() if videos else None

@@ -8,16 +8,17 @@ history; what the server has forgotten is looked for among its files, and only t
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from .batch_api import Api, NoSuchFileError, RefusedError, ServerFault, connected, following
-from .batch_collect import DamagedFileError, collect, drop_server_files
+from .batch_api import Api, RefusedError, ServerFault, connected
+from .batch_events import following, next_event
 from .batch_failure import RETRIES, Failure, history_end, history_seconds, judge, seconds_between
-from .batch_files import posted_workflow, wanted_files
-from .batch_record import Conditions
+from .batch_fetch import Fetching
+from .batch_files import posted_workflow
+from .batch_held import Held
 from .batch_recover import recovered_outputs
-from .batch_retry import NOTHING_SAVED, Retrying
 from .batch_server import LocalServer, RemoteServer
 from .batch_stop import Stop
 from .batch_store import OPEN_STATES, Job, Store
@@ -28,9 +29,11 @@ from .workflow import titles
 
 LOOK_S = 30.0  # without any message for this long, queue and history are asked
 SETTLE_S = 1.0  # a request that was cut off may still be on its way
+_REST_S = 0.1  # for the last messages of a connection that has ended
+LEAVE_S = 20.0  # for the server to hear that the user has had enough
 
 
-class Runner(Retrying):
+class Runner(Fetching):
     """One batch on one server."""
 
     def __init__(
@@ -54,73 +57,114 @@ class Runner(Retrying):
         ] = {}  # prompt id -> {"start", "outputs"}, of runs followed from their start
         self._running: str | None = None
         self._was_connected = False
+        self._starts = 0  # of our own server, at the last look
         self._wound_down = 0  # how often the user had asked when the queue was last cleared
         self._stats: dict = {}
         self._facts: dict = {}
         self._faults: Counter[str] = Counter()
+        self._held = Held()
 
     async def run(self) -> None:
         """Until every job is done or failed, or the user stops it. Raises CliError for what ends the whole batch."""
         while self.store.keys(*OPEN_STATES) and not self.stop.count:
-            address = await self.server.ready(lambda: self.stop.count > 0)
+            address = await self.server.ready(self.stop)
             if address is None:
                 return
             try:
-                async with connected(address, self.store.client_id) as api, following(api) as events:
-                    self.stop.poke = lambda queue=events: queue.put_nowait({"type": "stop"})
-                    self._stats = await api.stats()
-                    self._facts = await self.server.facts(self._stats)
-                    await self._work(api, events)
+                async with AsyncExitStack() as stack:
+                    opened = await self.stop.unless_asked(self._open(stack, address))
+                    if opened is not None:
+                        await self.stop.unless_asked(self._work(*opened), 2, LEAVE_S / 2, self._has_heard_twice)
             except ServerGoneError as gone:
-                self.view.note(str(gone))
-                await asyncio.sleep(SETTLE_S)
+                await self.stop.unless_asked(self.server.patience.wait(gone, SETTLE_S))
             finally:
                 self.stop.poke = lambda: None
+        if self.stop.count > 1 and self._running in self.queued:  # nobody could say whether it was interrupted
+            self.store.again(self.queued[self._running].key, counts=False)
+
+    async def _open(self, stack: AsyncExitStack, address: str) -> tuple[Api, asyncio.Queue]:
+        api = await stack.enter_async_context(connected(address, self.store.client_id))
+        events = await stack.enter_async_context(following(api))
+        self._stats = await api.stats()
+        self._facts = await self.server.facts(self._stats)
+        self.stop.poke = lambda: events.put_nowait({"type": "stop"})
+        return api, events
+
+    def _has_heard_twice(self) -> bool:
+        return self._wound_down > 1
 
     async def _work(self, api: Api, events: asyncio.Queue) -> None:
+        try:
+            await self._go_on(api, events)
+        except ServerGoneError:
+            for _ in range(events.qsize() + 1):  # what it said before its end, while we were busy
+                event = await next_event(events, _REST_S) or {}
+                if event.get("type") == "execution_start":
+                    self._running = self._ours(event) or self._running
+            raise
+
+    def _ours(self, event: dict) -> str | None:
+        """The prompt id of the job of ours that an event speaks of."""
+        data = event.get("data")
+        prompt_id = data.get("prompt_id") if isinstance(data, dict) else None
+        return prompt_id if isinstance(prompt_id, str) and prompt_id in self.queued else None
+
+    async def _go_on(self, api: Api, events: asyncio.Queue) -> None:
         self._seen.clear()
         self._wound_down = 0
         await self._compare(api)
         while True:
             await self._collect(api)
             if self.stop.count:
-                if not await self._wind_down(api):
+                if not await self._hear(api):
                     return
             else:
                 await self._fill(api)
                 if not self.queued and not self.waiting and not self.made:
                     return
-            if not self.made:
-                await self._handle(api, await _next(events))
+            if not self._held.due(self.made):
+                await self._handle(api, await next_event(events, self._held.wait_s(self.made, LOOK_S)))
 
-    async def _compare(self, api: Api) -> None:
-        """Bring the store and this object to what the server knows."""
+    async def _compare(self, api: Api) -> bool:
+        """Bring the store and this object to what the server knows. Returns whether our jobs are gone from there."""
         jobs = [self.store.job(key) for key in self.store.keys("queued")]
         self.queued = {job.prompt_id: job for job in jobs if job.prompt_id}
         running, pending = await api.queue()  # before the history: what leaves the queue meanwhile is found there
         ours = sorted(self.queued.items(), key=lambda item: item[1].queued_s or 0.0)
-        # servers run jobs in order: the first one that is lost is the one the server ended with
-        suspect = self._was_connected and not any(prompt_id in self.queued for prompt_id in running)
+        suspect, found, lost = self._suspect([prompt_id for prompt_id, _ in ours], running), 0, 0
         for number, (prompt_id, job) in enumerate(ours):
             if prompt_id in running or prompt_id in pending:
+                found += 1
                 continue
             entry = await api.history(prompt_id)
             if entry is not None:
                 await self._ended(api, prompt_id, *history_end(entry), entry=entry)
+                found += 1
                 continue
             outputs = await recovered_outputs(api, job, [other for _, other in ours[number + 1 :]])
             del self.queued[prompt_id]
             if outputs is not None:
                 self.store.made(job.key, outputs)
-            elif suspect:
-                suspect = False
+                found += 1
+            elif prompt_id == suspect:
                 self._again(job, Failure("server", "the server ended while it worked on this job"))
             else:
                 self.store.again(job.key, counts=False)
+                lost += 1
+        if found:
+            self.server.patience.progress()
         self._was_connected = True
         self._running = next((prompt_id for prompt_id in running if prompt_id in self.queued), None)
         self.waiting = deque(self.store.keys("waiting"))
         self.made = deque(self.store.keys("made"))
+        return lost > 0 and not found
+
+    def _suspect(self, ours: list[str], running: list[str]) -> str | None:
+        """Whom to blame if it is lost: a job that was seen to run. (Our own server runs only ours, in order.)"""
+        has_ended, self._starts = 0 < self._starts < self.server.starts, self.server.starts
+        if self._running in ours or not has_ended:
+            return self._running
+        return None if any(prompt_id in ours for prompt_id in running) else next(iter(ours), None)
 
     async def _fill(self, api: Api) -> None:
         while len(self.queued) < self.ahead and self.waiting:
@@ -129,8 +173,9 @@ class Runner(Retrying):
             self.waiting.popleft()
             self.queued[prompt_id] = job
             try:
-                await api.post(posted_workflow(job.workflow, job.key, job.attempt), prompt_id)
+                await api.post(posted_workflow(job), prompt_id)
             except RefusedError as refused:
+                self.server.patience.progress()
                 del self.queued[prompt_id]
                 self._failed(job, str(refused))
             except ServerFault as fault:
@@ -143,30 +188,33 @@ class Runner(Retrying):
     async def _handle(self, api: Api, event: dict | None) -> None:
         if event is None:
             raise ServerGoneError("the connection to ComfyUI ended")
-        kind, data = event.get("type"), event.get("data") or {}
+        kind, prompt_id = event.get("type"), self._ours(event)
         if kind == "quiet":
-            await self._compare(api)
+            if await self._compare(api):
+                self.server.patience.fault(ServerGoneError("the jobs it was given are not in its queue any more"))
             return
-        prompt_id = data.get("prompt_id") if isinstance(data, dict) else None
-        if prompt_id not in self.queued:
+        if prompt_id is None:
             return
-        job = self.queued[prompt_id]
+        self.server.patience.progress()
+        job, data = self.queued[prompt_id], event["data"]
         if kind == "execution_start":
             self._running = prompt_id
             self._seen[prompt_id] = {"start": data.get("timestamp"), "outputs": {}}
             self.view.running(job)
-        elif kind == "executed" and data.get("output") and prompt_id in self._seen:
-            self._seen[prompt_id]["outputs"][data["node"]] = data["output"]
-        elif kind == "progress_state":
-            self._show(job, data.get("nodes") or {})
+        elif kind == "executed" and isinstance(data.get("output"), dict) and prompt_id in self._seen:
+            self._seen[prompt_id]["outputs"][str(data.get("node"))] = data["output"]
+        elif kind == "progress_state" and isinstance(data.get("nodes"), dict):
+            self._show(job, data["nodes"])
         elif kind in ("execution_success", "execution_error", "execution_interrupted"):
             await self._ended(api, prompt_id, kind.removeprefix("execution_"), data)
 
     def _show(self, job: Job, nodes: dict) -> None:
         names = titles(job.workflow)
         for node, state in nodes.items():
-            if state.get("state") == "running":
-                self.view.running(job, names.get(node, node), state.get("value", 0), state.get("max", 0))
+            if isinstance(state, dict) and state.get("state") == "running":
+                value, maximum = (state.get(name) for name in ("value", "max"))
+                is_known = isinstance(value, int | float) and isinstance(maximum, int | float)
+                self.view.running(job, names.get(node, node), *((value, maximum) if is_known else ()))
 
     async def _ended(self, api: Api, prompt_id: str, how: str, data: dict, entry: dict | None = None) -> None:
         """A job has left the server's queue, seen live or found in its history."""
@@ -174,7 +222,7 @@ class Runner(Retrying):
         seen = self._seen.pop(prompt_id, None)
         if how == "success":
             if entry is None and seen is None:
-                entry = await _history(api, prompt_id)
+                entry = await api.new_history(prompt_id)
             outputs = entry.get("outputs", {}) if entry is not None else seen["outputs"]
             run_s = history_seconds(entry) if entry else seconds_between(seen["start"], data.get("timestamp"))
             self.store.made(job.key, outputs, run_s)
@@ -191,6 +239,8 @@ class Runner(Retrying):
     async def _judge(self, api: Api, job: Job, failure: Failure) -> None:
         if failure.kind == "disk":
             self.store.again(job.key, counts=False)
+            if not self._was_connected:  # it was full before this command began: there may be room now
+                return
             raise CliError(
                 f"{failure.text}; nothing is lost: free space on the server's disk, run the same command again"
             )
@@ -198,27 +248,12 @@ class Runner(Retrying):
             await api.free()
         self._again(job, failure)
 
-    async def _collect(self, api: Api) -> None:
-        """Fetch what is made."""
-        while self.made:
-            job = self.store.job(self.made[0])
-            if not wanted_files(job.outputs):
-                self._failed(job, NOTHING_SAVED)
-            else:
-                await self._fetch(api, job)
-            self.made.popleft()
-
-    async def _fetch(self, api: Api, job: Job) -> None:
-        models = await asyncio.to_thread(self.models, job.workflow)
-        conditions = Conditions(self._facts, models, self._stats)
+    async def _hear(self, api: Api) -> bool:
+        """The user has had enough: a server that does not listen does not keep us. Returns whether something runs."""
         try:
-            await collect(api, self.store, self.out, job, conditions)
-        except (NoSuchFileError, DamagedFileError) as failure:  # cached by the server, or cut off with it
-            self._again(job, Failure("file", str(failure)))
-            return
-        drop_server_files(self.server_output, job)
-        self.server.finished_a_job()
-        self.view.ended(job, "done")
+            return await asyncio.wait_for(self._wind_down(api), LEAVE_S)
+        except (TimeoutError, asyncio.TimeoutError):  # one from Python 3.11
+            raise ServerGoneError(f"ComfyUI did not answer for {LEAVE_S:.0f} s") from None
 
     async def _wind_down(self, api: Api) -> bool:
         """Take back what waits; what runs may end, unless the user asked twice. Returns whether something runs."""
@@ -239,20 +274,3 @@ class Runner(Retrying):
         elif ours:
             self.stop.say_once("finishing the job that runs; Ctrl-C again interrupts it")
         return bool(self.queued)
-
-
-async def _next(events: asyncio.Queue) -> dict | None:
-    try:
-        return await asyncio.wait_for(events.get(), LOOK_S)
-    except (TimeoutError, asyncio.TimeoutError):  # one from Python 3.11
-        return {"type": "quiet"}
-
-
-async def _history(api: Api, prompt_id: str) -> dict:
-    """The entry appears a moment after the success message."""
-    for _ in range(100):
-        entry = await api.history(prompt_id)
-        if entry is not None:
-            return entry
-        await asyncio.sleep(0.1)
-    raise ServerGoneError("ComfyUI has no record of the finished run")

@@ -6,7 +6,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from .batch_api import Api, connected, following
+from .batch_api import Api, connected
+from .batch_events import following, next_event
 from .batch_failure import Failure, history_end, history_seconds, judge
 from .batch_files import wanted_files
 from .batch_inputs import fetch_inputs
@@ -59,10 +60,7 @@ async def _end(api: Api, events: asyncio.Queue, prompt_id: str) -> dict:
         entry = await api.history(prompt_id)
         if entry is not None:
             return entry
-        try:
-            event = await asyncio.wait_for(events.get(), _LOOK_S)
-        except (TimeoutError, asyncio.TimeoutError):  # one from Python 3.11
-            continue
+        event = await next_event(events, _LOOK_S)
         if event is None:
             raise ServerGoneError("the connection to ComfyUI ended")
         if str(event.get("type")).startswith("execution_s"):  # not started: it appears a moment after the success

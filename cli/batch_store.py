@@ -64,7 +64,7 @@ SELECT jobs.*, min(number) AS number, name FROM jobs JOIN places USING (key) WHE
 
 @dataclass(frozen=True)
 class Job:
-    """One workflow and where it stands; `number` and `name` are those of its first place."""
+    """One workflow and where it stands; `number` and `name` are those of its first place, `mark` is the store's."""
 
     key: str
     workflow: dict
@@ -78,6 +78,7 @@ class Job:
     run_s: float | None
     number: int
     name: str
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,10 @@ def opened_store(folder: Path) -> Iterator["Store"]:
 def _explain(path: Path, failure: sqlite3.Error) -> str:
     if isinstance(failure, sqlite3.OperationalError):  # disk full, unwritable, I/O error
         return f"{path} cannot be written: {failure}; what is done is kept: mend that, then run the same command again"
-    return f"{path} cannot be used: {failure}; put it back from a copy, or name another folder with --out"
+    return (
+        f"{path} cannot be used: {failure}; put it back from a copy, or move it away: results beside it are known by "
+        "their records"
+    )
 
 
 class Store:
@@ -142,6 +146,7 @@ class Store:
                 f"{path} is of version {version}, this program reads {VERSION}; use the program that made it"
             )
         self.client_id = self._meta("client_id", uuid.uuid4().hex)  # kept, so that a server's messages find us again
+        self.mark = self._made_mark()
 
     def close(self) -> None:
         self._connection.close()
@@ -149,6 +154,17 @@ class Store:
     def _meta(self, name: str, default: str) -> str:
         self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, default))
         return self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+
+    def _made_mark(self) -> str:
+        """What tells our files on a server from those of another batch with the same workflows.
+
+        Empty in a store of an earlier version for as long as jobs that it has sent without one are not done.
+        """
+        sent = "SELECT 1 FROM jobs WHERE state IN ('queued', 'made') LIMIT 1"
+        has_mark = self._connection.execute("SELECT 1 FROM meta WHERE name = 'mark'").fetchone()
+        if not has_mark and self._connection.execute(sent).fetchone():
+            return ""
+        return self._meta("mark", uuid.uuid4().hex[:8])
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -190,7 +206,7 @@ class Store:
 
     def job(self, key: str) -> Job:
         """One job of this run's list."""
-        return _job(self._connection.execute(_JOB, (key,)).fetchone())
+        return _job(self._connection.execute(_JOB, (key,)).fetchone(), self.mark)
 
     def counts(self) -> dict[str, int]:
         """State -> jobs of this run's list."""
@@ -220,6 +236,12 @@ class Store:
         """Its folders are complete."""
         self._change(key, "state = 'done', ended_s = ?", (time.time(),))
 
+    def found(self, keys: Iterable[str]) -> None:
+        """The folders of these are complete, though the store did not know it."""
+        with self._transaction():
+            for key in keys:
+                self.done(key)
+
     def failed(self, key: str, error: str) -> None:
         """It failed for a reason that does not pass."""
         self._change(key, "state = 'failed', error = ?, ended_s = ?", (error, time.time()))
@@ -246,7 +268,7 @@ class Store:
         return len(keys)
 
 
-def _job(row: sqlite3.Row) -> Job:
-    fields = {name: row[name] for name in Job.__dataclass_fields__}
+def _job(row: sqlite3.Row, mark: str) -> Job:
+    fields = {name: row[name] for name in Job.__dataclass_fields__ if name != "mark"}
     outputs = json.loads(row["outputs"]) if row["outputs"] else {}
-    return Job(**{**fields, "workflow": json.loads(row["workflow"]), "outputs": outputs})
+    return Job(**{**fields, "workflow": json.loads(row["workflow"]), "outputs": outputs}, mark=mark)

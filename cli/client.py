@@ -62,21 +62,32 @@ async def _queue(session: aiohttp.ClientSession, workflow: dict, client: str) ->
     return answer["prompt_id"]
 
 
-def _reason(error: dict) -> str:
+def _reason(error: object) -> str:
     """The host puts either the whole sentence or only the input's name into `details`."""
-    message, details = error.get("message", ""), error.get("details", "")
-    return details if " " in details else f"{details}: {message}".removeprefix(": ")
+    if not isinstance(error, dict):
+        return str(error)
+    message, details = (str(error.get(name) or "") for name in ("message", "details"))
+    return details if " " in details else f"{details}: {message}".removeprefix(": ").removesuffix(": ")
+
+
+def _listed(report: object) -> list:
+    errors = report.get("errors") if isinstance(report, dict) else None
+    return errors if isinstance(errors, list) else []
 
 
 def refusal(answer: dict) -> str:
-    """The host's answer to a workflow it does not accept, as one line: the nodes' own messages where there are any."""
+    """The host's answer to a workflow it does not accept, as one line: the nodes' own messages where there are any.
+
+    Another server's answer may have any form.
+    """
+    reports, general = answer.get("node_errors"), answer.get("error")
     errors = [
         f"{node}: {_reason(error)}"
-        for node, report in (answer.get("node_errors") or {}).items()
-        for error in report.get("errors", [])
+        for node, report in (reports.items() if isinstance(reports, dict) else ())
+        for error in _listed(report)
     ]
-    general = answer.get("error") or {}
-    return "; ".join(dict.fromkeys(errors)) or general.get("message", "no reason was given")
+    words = general.get("message") if isinstance(general, dict) else general
+    return " ".join(("; ".join(dict.fromkeys(errors)) or str(words or "no reason was given")).split())
 
 
 async def _follow(socket: AsyncIterable[Any], prompt: str, on_progress: OnProgress) -> dict[str, float]:

@@ -123,5 +123,5 @@ def run(arguments: list[str]) -> int:
         hand_over([ready.python, CLI, "batch", *arguments])
     if options.server:
         # not at the top: these import packages that only the environment has
-        options.server = importlib.import_module(".batch_api", __package__).check_address(options.server)
+        options.server = importlib.import_module(".batch_address", __package__).check_address(options.server)
     return importlib.import_module(".batch", __package__).run(options, ready.host)

@@ -9,13 +9,12 @@ from .options import Parser
 from .paths import CLI
 from .preparation import prepare
 from .process import hand_over
+from .video_choices import CODECS, PIXEL_FORMATS, TILINGS
 
 SUMMARY = "finish an interrupted job: make the video of a saved latent"
-CODECS = ("h264", "h265", "vp9", "ffv1")
-PIXEL_FORMATS = ("auto", "yuv420p", "yuv420p10le", "yuv444p", "yuv444p10le", "rgb24")
-EPILOG = """What is not given here is as the latent's own job was set: codec, quality, frame rate, VAE. Writes NAME.mp4
-(or .webm, .mkv) and NAME.json, where NAME is the latent's; a name that is taken gets -2, -3, ... so nothing is
-overwritten. The latent stays where it is."""
+EPILOG = """What is not given here is as the latent's own job was set: codec, quality, frame rate, VAE; another codec
+starts from its usual quality. Writes NAME.mp4 (or .webm, .mkv) and NAME.json, where NAME is the latent's; a name that
+is taken gets -2, -3, ... so nothing is overwritten. The latent stays where it is."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--crf", type=int, metavar="N", help="quality, 0 (best) to 51, with vp9 to 63; -1: the usual")
     made.add_argument("--pixel-format", choices=PIXEL_FORMATS, help="how colours are stored")
     made.add_argument("--fps", type=float, metavar="X", help="frames per second; 0: the model's own")
-    made.add_argument("--tiling", metavar="SIZE", help="auto, off, or the side of the tiles in pixels")
+    made.add_argument("--tiling", choices=TILINGS, help="auto, off, or the side of the tiles in pixels")
     made.add_argument("--json", action="store_true", help="print one JSON object with paths and hashes on stdout")
     return made
 

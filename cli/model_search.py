@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CliError, UsageError
+from .model_names import folder_names, model_names
 from .output import file_sha256
 from .paths import MODEL_FILES
-from .record import model_names
-
-# folders that may stand for a key of the host
-_ALIASES = {"diffusion_models": ("diffusion_models", "unet"), "text_encoders": ("text_encoders", "clip")}
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def find_models(record: dict, models: Path | None, host_dir: Path) -> Found:
 def _places(kind: str, models: Path | None, host_dir: Path) -> list[Path]:
     """The folders to look in, the bundled one first."""
     roots = [*([models] if models else []), host_dir / "models"]
-    below = [root / name for root in roots for name in _ALIASES.get(kind, (kind,))]
+    below = [root / name for root in roots for name in folder_names(kind)]
     return [MODEL_FILES, *([models] if models else []), *below]
 
 

@@ -9,7 +9,7 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageSequence
 
 from .lock import locked
 from .paths import STATE
@@ -27,9 +27,9 @@ def slug(prompt: str) -> str:
     return "-".join(words)[:MAX_SLUG].strip("-") or "video"
 
 
-def decode_frames(pngs: list[bytes]) -> list[Image.Image]:
-    """PNG files -> RGB images."""
-    return [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+def decode_frames(files: list[bytes]) -> list[Image.Image]:
+    """PNG files, or others that Pillow reads -> RGB images, of an animated one all."""
+    return [frame.convert("RGB") for file in files for frame in ImageSequence.Iterator(Image.open(io.BytesIO(file)))]
 
 
 def frames_sha256(frames: list[Image.Image]) -> str:
@@ -95,7 +95,8 @@ def write_results(folder: Path, stem: str, video: bytes, sheet: bytes, record: d
     folder.mkdir(parents=True, exist_ok=True)
     with locked(STATE / "output.lock"):
         paths = _free_names(folder, stem)
-        record = {**record, "files": {kind: path.name for kind, path in paths.items()}}
+        names = {kind: path.name for kind, path in paths.items()}
+        record = {**record, "files": names, "contact_sheet_sha256": hashlib.sha256(sheet).hexdigest()}
         text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
         contents = {"video": video, "contact_sheet": sheet, "record": text.encode()}
         partial = {kind: path.with_name(f".{path.name}.part") for kind, path in paths.items()}

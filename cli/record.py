@@ -10,7 +10,7 @@ It lies beside the video as JSON. Version 1; other programs of this pack may add
                      "sha256"}; null: it could not be fetched
     frames_sha256    of the raw RGB bytes of all frames in order
     frame_hashes     the first 16 hex digits of the same for each frame
-    video_sha256     of the video file
+    video_sha256     of the video file; contact_sheet_sha256 of the demo's sheet
     versions         of this pack, ComfyUI, torch, Python and the packages that compute
     device, threads, cpu_capability, platform      where it was computed; null where it is not known
     nodes            which nodes of the workflow gave the frames and the video
@@ -28,6 +28,7 @@ from PIL import Image
 
 from .client import Result
 from .errors import CliError
+from .model_names import model_names
 from .output import file_sha256, frames_sha256
 from .paths import MODEL_FILES
 from .requirements import pack_version
@@ -38,16 +39,6 @@ RECORD_VERSION = 1
 VIDEO_NODE, FRAMES_NODE = "save_video", "save_frames"  # of the bundled workflow
 NODES = {"video": VIDEO_NODE, "frames": FRAMES_NODE}
 HASH_DIGITS = 16  # of a frame: 64 bits find the frame that differs, the whole hash decides
-# input of a loader -> the host's folder in which it looks for the file
-MODEL_FOLDERS = {
-    "model_name": "diffusion_models",
-    "unet_name": "diffusion_models",
-    "encoder_name": "text_encoders",
-    "clip_name": "text_encoders",
-    "vae_name": "vae",
-    "lora_name": "loras",
-}
-MODEL_ENDS = (".gguf", ".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")  # other names are built into the host
 _COMPUTING = ("comfy-kitchen", "llvmlite", "numpy", "triton")
 
 
@@ -104,16 +95,6 @@ def told_frames_sha256(outputs: dict) -> str | None:
     told = [record for output in outputs.values() for record in output.get("wan_gguf") or []]
     hashes = [record.get("frames_sha256") for record in told if isinstance(record, dict)]
     return hashes[0] if len(hashes) == 1 and isinstance(hashes[0], str) else None
-
-
-def model_names(workflow: dict) -> dict[str, str]:
-    """Every model file that the workflow names -> the host's folder of such files."""
-    return {
-        value: MODEL_FOLDERS[key]
-        for node in workflow.values()
-        for key, value in node["inputs"].items()
-        if key in MODEL_FOLDERS and isinstance(value, str) and value.lower().endswith(MODEL_ENDS)
-    }
 
 
 def model_hashes(workflow: dict, folders: Iterable[Path] = ()) -> dict[str, str]:

@@ -4,15 +4,19 @@ The workflow in it is run by a host that has its own nodes and this pack's and n
 the record has the form described in `record` and that its file names stay inside the folders they are looked up in.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
 
+from .batch_names import SHEET_NAME
 from .errors import UsageError
 from .input_files import place_of, stays_inside
+from .redrawn_line import printable
 
 NEWEST_VERSION = 1
 MAX_RECORD_BYTES, MAX_NODES, MAX_FRAMES, MAX_THREADS = 16 << 20, 10_000, 1_000_000, 1024
+_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 _SHA256, _FRAME_HASH = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{16}")
 
 
@@ -61,6 +65,9 @@ def _workflow_problem(record: dict) -> str | None:
     for name, node in workflow.items():
         if not isinstance(node, dict) or not _is_plain(node.get("class_type")) or type(node.get("inputs")) is not dict:
             return f"the node {name!r} of its workflow has no class_type or no inputs"
+        wrapped = [name for name, value in node["inputs"].items() if _hides_a_name(value)]
+        if wrapped:
+            return f"the input {wrapped[0]!r} of the node {name!r} is wrapped, so that its value is not seen"
         meta = node.get("_meta", {})
         if not isinstance(meta, dict) or not _is_plain(meta.get("title", "")):
             return f"the node {name!r} of its workflow has no usable title"
@@ -69,20 +76,29 @@ def _workflow_problem(record: dict) -> str | None:
 
 def _is_plain(value: object) -> bool:
     """Text that can be shown: no line ends, nothing that moves a terminal's cursor."""
-    return isinstance(value, str) and value.isprintable()
+    return isinstance(value, str) and printable(value) == value and "\n" not in value and "\t" not in value
+
+
+def _hides_a_name(value: object) -> bool:
+    """The host takes `{"__value__": x}` for x; its own programs wrap lists, which would else be links."""
+    return isinstance(value, dict) and not isinstance(value.get("__value__", []), list)
 
 
 def _hash_problem(record: dict) -> str | None:
     """Any of them may be null: frames or a video that were not saved, model files on another machine."""
-    for key in ("frames_sha256", "video_sha256"):
+    for key in ("frames_sha256", "video_sha256", "contact_sheet_sha256"):
         if record.get(key) is not None and not _is_hash(record[key]):
             return f"{key} is not 64 hexadecimal digits"
     models = record["models"]
     if not isinstance(models, dict) or not all(value is None or _is_hash(value) for value in models.values()):
         return "models is not an object of file names and SHA-256"
+    if record["frames_sha256"] == _OF_NOTHING:
+        return "frames_sha256 is the hash of no frames"
     frames = record.get("frame_hashes")
     if frames is None:
         return None
+    if record["frames_sha256"] is None:
+        return "it has frame_hashes and no frames_sha256"
     if (
         not isinstance(frames, list)
         or len(frames) > MAX_FRAMES
@@ -141,14 +157,15 @@ def _name_problem(record: dict) -> str | None:
 def recorded_files(record: dict) -> dict[str, str]:
     """The files beside a record -> SHA-256, as far as it is known.
 
-    `demo` writes the name of each kind of file, and video_sha256; `batch` writes the SHA-256 of each name.
+    `demo` writes the name of each kind of file and <kind>_sha256; `batch` writes the SHA-256 of each name, and that of
+    sheet.png as the contact sheet's.
     """
-    files = record.get("files", {})
+    files, sheet = record.get("files", {}), record.get("contact_sheet_sha256")
     if "video" in files:
-        return {files["video"]: record["video_sha256"]} if record.get("video_sha256") else {}
-    return {name: value for name, value in files.items() if _is_hash(value)}
+        return {files[kind]: record[f"{kind}_sha256"] for kind in files if record.get(f"{kind}_sha256")}
+    return {name: value for name, value in files.items() if _is_hash(value)} | ({SHEET_NAME: sheet} if sheet else {})
 
 
 def _stays_inside(name: str) -> bool:
     """Whether folder / name is below the folder, and can be shown."""
-    return name.isprintable() and stays_inside(name)
+    return _is_plain(name) and stays_inside(name)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from .server_log import failure_lines, port_was_taken
 
 START_LIMIT_S = 600
 STOP_LIMIT_S = 10
+ANSWER_LIMIT_S = 60
+_PROBE_LIMIT_S = 20  # while it starts: it is asked again
 _FOLDERS = ("custom_nodes", "input", "models", "output", "temp", "user")
 _OWN_GROUP: dict[str, Any] = {"start_new_session": True}  # so that Ctrl-C reaches this program only
 if sys.platform == "win32":
@@ -39,7 +41,8 @@ class HostServer:
     """A running host; a context manager. `port` is set once it answers.
 
     `model_folders`: the host's folder key ("diffusion_models", "text_encoders", "vae", "loras" ...) -> folders it
-    searches besides its own. `output` and `input_folder` replace the temporary ones and are never deleted.
+    searches besides its own. `output` and `input_folder` replace the temporary ones and are never deleted. `options`:
+    more of the host's command line.
     """
 
     def __init__(
@@ -52,11 +55,12 @@ class HostServer:
         model_folders: Mapping[str, Sequence[Path]] | None = None,
         output: Path | None = None,
         input_folder: Path | None = None,
+        options: Sequence[str] = (),
     ):
         self.python, self.host_dir, self.pack = python, host_dir, pack
         self.required_nodes = set(required_nodes)
         self.model_folders = {key: [Path(path) for path in paths] for key, paths in (model_folders or {}).items()}
-        self.output, self.input_folder = output, input_folder
+        self.output, self.input_folder, self.options = output, input_folder, options
         self.port = 0
         self.base = Path()
         self._process: subprocess.Popen | None = None
@@ -73,8 +77,11 @@ class HostServer:
     def __exit__(self, *_error: object) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Start the host and wait until it answers with the required nodes. Raises CliError with the log's reason."""
+    def start(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Start the host and wait until it answers with the required nodes. Raises CliError with the log's reason.
+
+        As soon as `stopping()`, it is not wanted any more and is stopped.
+        """
         if self.pack.name.endswith(".disabled"):
             raise CliError(f"ComfyUI never loads a folder whose name ends in .disabled; rename {self.pack}")
         self.base = Path(tempfile.mkdtemp(prefix="wan-gguf-"))
@@ -84,10 +91,13 @@ class HostServer:
         for last_try in (False, False, True):
             self.port = _free_port()
             self._spawn()
-            if self._wait_until_up() or not port_was_taken(self.log()):
+            if self._wait_until_up(stopping) or stopping() or not port_was_taken(self.log()):
                 break
             if not last_try:
                 self._end_process()
+        if stopping():
+            self.stop()
+            return
         if not self.is_running():
             raise CliError(self.explain("ComfyUI ended while it was starting"))
         self._check_nodes()
@@ -116,9 +126,9 @@ class HostServer:
         lines = failure_lines(self.log())
         return "\n    ".join([f"{what}; its log says:", *lines]) if lines else f"{what}; its log is empty"
 
-    def get_json(self, path: str) -> dict:
+    def get_json(self, path: str, limit_s: float = ANSWER_LIMIT_S) -> dict:
         """GET from the server, never through a proxy. Raises OSError or http.client.HTTPException."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=limit_s)
         try:
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
@@ -126,9 +136,10 @@ class HostServer:
             connection.close()
 
     def facts(self) -> dict:
-        """What the server's process knows: {"threads", "torch_version"}."""
+        """What the server's process knows: {"threads", "torch_version"}. Raises OSError if it does not answer."""
         if self._control is None:
             raise CliError("the server is not running")
+        self._control.settimeout(ANSWER_LIMIT_S)
         self._control.sendall(b"?")
         with self._control.makefile("rb") as answer:
             return json.loads(answer.readline() or b"{}")
@@ -164,6 +175,7 @@ class HostServer:
         arguments += ["--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes"]
         # one word with '=': the folder's name may begin with a dash
         arguments += ["--disable-all-custom-nodes", f"--whitelist-custom-nodes={self.pack.name}"]
+        arguments += self.options
         return arguments + (["--deterministic"] if has_accelerator(self.python) else ["--cpu"])
 
     def _extra_paths(self) -> dict[str, dict[str, str]]:
@@ -179,14 +191,15 @@ class HostServer:
                 folders[kind] = Path(os.path.abspath(own))
         return folders
 
-    def _wait_until_up(self) -> bool:
+    def _wait_until_up(self, stopping: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + START_LIMIT_S
-        while self.is_running():
+        while self.is_running() and not stopping():
             if time.monotonic() > deadline:
                 raise CliError(self.explain(f"ComfyUI did not answer within {START_LIMIT_S} s"))
             try:
                 # another program may have taken the port meanwhile: only our own server has our folder in its arguments
-                if str(self.base) in self.get_json("/system_stats")["system"].get("argv", [str(self.base)]):
+                system = self.get_json("/system_stats", _PROBE_LIMIT_S)["system"]
+                if str(self.base) in system.get("argv", [str(self.base)]):
                     return True
             except (OSError, http.client.HTTPException, ValueError, LookupError):
                 pass

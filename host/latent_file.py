@@ -10,8 +10,10 @@ It is complete under its name or not there at all, and on the disk before the de
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -32,8 +34,10 @@ ORIGIN = "wan_gguf_file"  # key of a LATENT: the LatentFile it was read from
 FINISH = "finish with 'Wan GGUF Load Latent' and 'Wan GGUF Save Video', or with: python3 cli decode"
 SETTINGS = "wan_gguf"  # name of our metadata, and key of a LATENT with the settings of its run
 VALUES, MARK = "latent_tensor", "latent_format_version_0"
-MAX_DEPTH = 4  # folders below output and input that are looked into
+MAX_DEPTH = 8  # folders below output and input that are looked into
 MAX_LISTED = 2000
+PLAIN_NAME = "video"  # in place of one that cannot be
+_NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}  # the last is what Windows says
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LOCATIONS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
 _ANNOTATED = re.compile(r"(.*\.latent) \[(output|input)\]", re.DOTALL)
@@ -50,11 +54,27 @@ class LatentFile:
 
 @dataclass(frozen=True)
 class KeptLatent:
-    """Where a latent was put, and under which number; `refusal` is the wanted folder's, if that is another one."""
+    """Where a latent was put, and under which number; `refusal`: why it is not in the wanted folder, if it is not."""
 
     path: Path
     number: int
-    refusal: OSError | None
+    refusal: OSError | ValueError | None
+
+
+def storable(samples: torch.Tensor) -> torch.Tensor:
+    """The samples as a file can hold them: as they are, or else as float32, which is all that a decode takes of them.
+
+    Raises ValueError where a value is NaN or infinite, also when it is too large for float32.
+    """
+    kept = _in_known_dtype(samples)
+    if kept.numel() and not torch.isfinite(torch.stack(kept.aminmax())).all():
+        raise ValueError(
+            "samples: the latent has NaN or infinite values, of which no video can be made; nothing was written; "
+            "sample it again, with another sampler, a lower CFG or a model in another precision"
+        )
+    if not torch.equal(kept.to(samples.dtype), samples.detach()):
+        logging.warning("Wan GGUF: the latent is %s; it is saved and decoded as float32, rounded", samples.dtype)
+    return kept
 
 
 def samples_sha256(samples: torch.Tensor) -> str:
@@ -75,25 +95,33 @@ def origin_of(latent: dict) -> LatentFile | None:
 
 def save_latent(path: Path, samples: torch.Tensor, tags: dict[str, Any]) -> None:
     """Write the file whole and flush it to the disk. Raises FileExistsError if there is one, OSError."""
-    tensors = {VALUES: samples.detach().cpu().contiguous(), MARK: torch.tensor([])}
+    tensors = {VALUES: _in_known_dtype(samples).cpu().contiguous(), MARK: torch.tensor([])}
     write_whole(path, safetensors.torch.save(tensors, {name: json.dumps(value) for name, value in tags.items()}))
 
 
 def keep_latent(folder: Path, name: str, number: int, samples: torch.Tensor, tags: dict[str, Any]) -> KeptLatent:
     """Save as name_00001_.latent with the first free number, in `folder` or else in the host's input or user folder.
 
-    The host's --disable-metadata leaves the tags out. Raises the OSError of `folder` if all of them refuse.
+    There under a plain name if it is the name that cannot be. The host's --disable-metadata leaves the tags out. Raises
+    what `folder` raised, OSError or ValueError, if all of them refuse.
     """
-    refusal: OSError | None = None
+    refusal: OSError | ValueError | None = None
     for place in (folder, Path(folder_paths.get_input_directory()), Path(folder_paths.get_user_directory())):
         try:
             place.mkdir(parents=True, exist_ok=True)
             path, taken = _save_numbered(place, name, number, samples, {} if args.disable_metadata else tags)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             refusal = refusal or error
+            if is_name_fault(error):
+                name = PLAIN_NAME
         else:
             return KeptLatent(path, taken, refusal)
     raise refusal or AssertionError("there are three folders")
+
+
+def is_name_fault(error: Exception) -> bool:
+    """Whether it is the name itself that no file can have: too long, not Unicode, with characters of the system's."""
+    return isinstance(error, ValueError) or getattr(error, "errno", None) in _NAME_ERRORS
 
 
 def load_latent(path: Path) -> dict:
@@ -138,6 +166,11 @@ def latent_path(name: str) -> Path:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"latent_name: there is no file '{match[1]}' in {folder}; refresh the list with R")
     return Path(path)
+
+
+def _in_known_dtype(samples: torch.Tensor) -> torch.Tensor:
+    known = samples.detach()
+    return known if known.dtype in _DTYPES.values() else known.float()
 
 
 def _save_numbered(folder: Path, name: str, number: int, samples: torch.Tensor, tags: dict) -> tuple[Path, int]:

@@ -64,7 +64,7 @@ def run_rows(rows: Sequence[Row], node_id: str | None = None, plan: VideoPlan = 
     for row in rows:
         row.run.on_cpu = len(rows) > 1 and len(turns) > len(rows)
     progress = _Progress(turns, len(rows), node_id)
-    with kept_if_stopped(len(rows), plan) as results, contextlib.ExitStack() as cleanup:
+    with kept_if_stopped(len(rows), plan, progress.stopped) as results, contextlib.ExitStack() as cleanup:
         for turn, following in zip(turns, [*turns[1:], None], strict=True):
             results.current = turn.number
             reading = None if following is None else read_ahead(turn.expert.patcher, following.expert.patcher)
@@ -159,6 +159,10 @@ class _Progress:
             preview(self._done, denoised, x, self._steps)
         self._done += 1
         self._show(turn, step + 1)
+
+    def stopped(self, text: str) -> None:
+        """The last the node says of a list that did not come to its end; it stays there, whatever ended the list."""
+        self._text.show(text, is_last=True)
 
     def _show(self, turn: _Turn, step: int) -> None:
         seconds, left = self._pace.seconds(turn.work), self._pace.seconds(self._work_left)

@@ -117,7 +117,18 @@ def stream_frames(vae: Any, samples: torch.Tensor, tiling: Tiling | None = None)
 def _to_frames(vae: Any, raw: torch.Tensor) -> torch.Tensor:
     """(1, 3, n, H, W) of the network -> (n, H, W, 3), in the steps and dtypes of the host's `vae.decode`."""
     out = raw.to(device=vae.output_device, dtype=vae.vae_output_dtype(), copy=True)
+    _check_finite(vae, out)
     return vae.process_output(out)[0].movedim(0, -1)
+
+
+def _check_finite(vae: Any, out: torch.Tensor) -> None:
+    """Raise ValueError for values that would become black, white or arbitrary pixels without a word."""
+    if not torch.isfinite(torch.stack(out.aminmax())).all():
+        dtype = str(vae.vae_dtype).removeprefix("torch.")
+        raise ValueError(
+            f"vae: NaN or infinite values came out of it, computed in {dtype}; Wan's VAEs go beyond the range of "
+            "float16: start ComfyUI with --fp32-vae or --bf16-vae; if it is not that, the VAE's file is damaged"
+        )
 
 
 def _tiled(

@@ -7,7 +7,7 @@ Video has put the row under its own name; if no Save Video follows, when the lis
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,11 +92,11 @@ def release(latent: dict) -> None:
 
 
 @contextlib.contextmanager
-def kept_if_stopped(n_rows: int, plan: VideoPlan) -> Iterator[Results]:
+def kept_if_stopped(n_rows: int, plan: VideoPlan, tell: Callable[[str], None]) -> Iterator[Results]:
     """Whatever stops a list of several rows, its finished ones are saved, and the user learns which and where.
 
-    A RuntimeError gets that into its text; anything else, the host's interrupt among it, passes as it is, with a
-    warning in the log.
+    The sentence goes to `tell`. A RuntimeError gets it into its text; anything else, memory that ran out and the host's
+    interrupt among it, passes as it is, so that the host knows it, with a warning in the log.
     """
     results = Results(n_rows, plan)
     try:
@@ -105,9 +105,14 @@ def kept_if_stopped(n_rows: int, plan: VideoPlan) -> Iterator[Results]:
         if n_rows == 1:
             raise
         where, kept = f"row {results.current} of {n_rows}", _keep_all(results)
+        said = f"sampling stopped in {where}{kept}"
+        try:
+            tell(said)
+        except Exception as failure:  # of a server that ends: what stopped the list must still come out
+            logging.warning("the node could not show why it stopped (%s)", _reason(failure))
         if type(error) is RuntimeError:
             raise RuntimeError(f"{where}: {error}{kept}") from error
-        logging.warning("sampling stopped in %s%s", where, kept)
+        logging.warning(said)
         raise
     results.complete()
 

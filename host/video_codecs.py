@@ -6,6 +6,8 @@ settings give equal bytes with the same libraries.
 
 from dataclasses import dataclass
 
+from . import video_x265
+
 AUTO = "auto"
 CODEC_DEFAULT = -1  # as crf: the codec's usual quality
 RGB = "rgb24"
@@ -36,7 +38,7 @@ CODECS = {
         "mp4",
         _YUV,
         (51, 22),
-        {"preset": "medium", "x265-params": "pools=none:frame-threads=1:wpp=0:pmode=0:pme=0:log-level=error"},
+        {"preset": "medium", video_x265.PARAMETERS: "pools=none:frame-threads=1:wpp=0:pmode=0:pme=0:log-level=error"},
         "hvc1",  # Apple's players know no other
     ),
     "vp9": Codec(
@@ -99,9 +101,19 @@ def check_video_format(codec: str, crf: int, pixel_format: str, fps: float) -> N
         raise ValueError(f"fps: must be 0.01 to {MAX_FPS:g}, or 0 for the model's own, got {fps}")
 
 
-def check_frame_size(pixel_format: str, width_px: int, height_px: int) -> None:
-    """Raise ValueError where two pixels share one colour and a side is odd."""
-    if "420" in pixel_format and (width_px % 2 or height_px % 2):
+def check_frame_size(video: VideoFormat, width_px: int, height_px: int) -> None:
+    """Raise ValueError for what the codec cannot take, or where two pixels share one colour and a side is odd."""
+    if video.codec == "h265":
+        video_x265.check_size(width_px, height_px)
+    if "420" in video.pixel_format and (width_px % 2 or height_px % 2):
         raise ValueError(
-            f"pixel_format: {pixel_format} needs even sides, the frames are {width_px} x {height_px} px; choose yuv444p"
+            f"pixel_format: {video.pixel_format} needs even sides, the frames are {width_px} x {height_px} px; choose "
+            "yuv444p"
         )
+
+
+def encoder_options(video: VideoFormat, width_px: int, height_px: int) -> dict[str, str]:
+    """What the encoder is told for frames of that size."""
+    codec = CODECS[video.codec]
+    options = codec.options | ({} if video.crf is None else {"crf": str(video.crf)})
+    return video_x265.with_steady_blocks(options, width_px, height_px) if video.codec == "h265" else options

@@ -23,7 +23,8 @@ import av.video.reformatter
 import numpy as np
 import torch
 
-from .video_codecs import CODECS, RGB, VideoFormat, check_frame_size
+from .video_codecs import CODECS, RGB, VideoFormat, check_frame_size, encoder_options
+from .video_x265 import with_times
 
 _SWS_BILINEAR, _SWS_FULL_CHROMA_INPUT, _SWS_ACCURATE, _SWS_BITEXACT = 0x2, 0x4000, 0x40000, 0x80000
 _SCALER = _SWS_BILINEAR | _SWS_FULL_CHROMA_INPUT | _SWS_ACCURATE | _SWS_BITEXACT
@@ -37,7 +38,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, video: VideoFormat, width_px: int, height_px: int, tags: dict[str, Any]):
-        check_frame_size(video.pixel_format, width_px, height_px)
+        check_frame_size(video, width_px, height_px)
         self.path, self.video, self.frames = path, video, 0
         self._hash = hashlib.sha256()
         self._reformatter = av.video.reformatter.VideoReformatter()
@@ -69,7 +70,8 @@ class VideoWriter:
 
     def finish(self) -> str:
         """Complete the file on the disk; returns the SHA-256 of all frames' 8-bit RGB bytes."""
-        self._container.mux(self._stream.encode(None))
+        packets = self._stream.encode(None)
+        self._container.mux(with_times(packets, self.frames) if self.video.codec == "h265" else packets)
         self._container.close()
         _check_complete(self.path, self.frames)
         with open(self.path, "rb+") as file:
@@ -109,7 +111,7 @@ def _open(path: Path, video: VideoFormat, tags: dict[str, Any]) -> Any:
 
 def _add_stream(container: Any, video: VideoFormat, width_px: int, height_px: int) -> Any:
     codec = CODECS[video.codec]
-    options = codec.options | ({} if video.crf is None else {"crf": str(video.crf)})
+    options = encoder_options(video, width_px, height_px)
     stream = container.add_stream(codec.encoder, rate=_rate(video), options=options)
     stream.width, stream.height, stream.pix_fmt = width_px, height_px, _stored(video)
     context = stream.codec_context

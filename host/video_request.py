@@ -36,6 +36,21 @@ class Request:
         _check_folder(self.filename_prefix)
 
 
+def output_place(filename_prefix: str, width_px: int, height_px: int) -> tuple[Path, str, int, str]:
+    """Where the host puts files of that prefix: folder, name, first number, and the folder below the output folder.
+
+    A folder that cannot be made is named all the same: what is to go there is the latent, which has other places, too.
+    """
+    output = folder_paths.get_output_directory()
+    try:
+        found = folder_paths.get_save_image_path(filename_prefix, output, width_px, height_px)
+    except (OSError, ValueError):
+        subfolder, name = os.path.split(os.path.normpath(filename_prefix))
+        return Path(output, subfolder), name, 1, subfolder
+    folder, name, number, subfolder, _ = found
+    return Path(folder), name, number, subfolder
+
+
 def _check_folder(filename_prefix: str) -> None:
     output = folder_paths.get_output_directory()
     normal = os.path.normpath(filename_prefix)
@@ -45,7 +60,7 @@ def _check_folder(filename_prefix: str) -> None:
             f"filename_prefix: '{filename_prefix}' is no name inside the output folder; use one like video/wan"
         )
     existing = Path(os.path.abspath(folder))
-    while not existing.exists() and existing != existing.parent:
+    while not os.path.exists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"filename_prefix: {existing} cannot be written to; choose another folder, or allow writing")

@@ -9,28 +9,26 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 import comfy.model_management
-import folder_paths
 import torch
 from comfy.cli_args import args
 
 from ..sampling.latent import latent_to_frames
-from .latent_file import FINISH, SETTINGS, keep_latent, origin_of
+from .latent_file import SETTINGS, keep_latent, origin_of, storable
 from .stream_decode import check_streamable, stream_frames
 from .unfinished_rows import release
-from .video_codecs import CODECS, VideoFormat, video_format
+from .video_codecs import CODECS, VideoFormat, check_frame_size, video_format
+from .video_failure import RecordNotWrittenError, cannot_write, telling_where
 from .video_file import VideoWriter
 from .video_memory import Choice, choices, is_out_of_memory
 from .video_place import flush_folder, numbered, partial_path, place, remove, remove_leftovers, write_whole
 from .video_progress import FrameProgress
-from .video_request import Request
+from .video_request import Request, output_place
 
 _HASH_BYTES = 1 << 20
 
@@ -84,12 +82,12 @@ def save_videos(
 ) -> Saved:
     """Decode every video of the latent into a file of its own. `tags`: prompt and workflow of the run.
 
-    Raises ValueError for inputs that do not fit together, OSError for what cannot be written; the latent is on the disk
-    by then, and the text says where.
+    Raises ValueError for inputs that cannot be made a video, before anything is written, or for frames that are none;
+    OSError for what cannot be written. Once the latent is on the disk the text says where.
     """
     request.check()
     check_streamable(vae, latent)
-    samples, origin = latent["samples"], origin_of(latent)
+    samples, origin = storable(latent["samples"]), origin_of(latent)
     settings = {"sampling": latent.get(SETTINGS), "video": request.settings(), "vae_name": vae_name}
     if origin is not None:  # the run that is finished here is the one the file tells of
         tags = {name: value for name, value in origin.tags.items() if name != SETTINGS}
@@ -100,7 +98,7 @@ def save_videos(
         path, number = _keep_latent(plan, samples)
         saved = Saved(subfolder, path)
         release(latent)
-    with _telling_where(saved.latent):
+    with telling_where(saved.latent):
         remove_leftovers(plan.folder)
         progress = FrameProgress(samples.shape[0] * latent_to_frames(samples.shape[2]), node_id)
         _save_each(vae, samples, request, plan, number, saved, progress)
@@ -114,44 +112,20 @@ def _plan(vae: Any, samples: torch.Tensor, request: Request, settings: dict, tag
     video = video_format(request.codec, request.crf, request.pixel_format, request.fps, samples.shape[1])
     stride = int(vae.spacial_compression_decode())
     width_px, height_px = samples.shape[-1] * stride, samples.shape[-2] * stride
-    output = folder_paths.get_output_directory()
-    folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
-        request.filename_prefix, output, width_px, height_px
-    )
-    return _Plan(Path(folder), name, number, width_px, height_px, video, settings, tags), subfolder
+    check_frame_size(video, width_px, height_px)
+    folder, name, number, subfolder = output_place(request.filename_prefix, width_px, height_px)
+    return _Plan(folder, name, number, width_px, height_px, video, settings, tags), subfolder
 
 
 def _keep_latent(plan: _Plan, samples: torch.Tensor) -> tuple[Path, int]:
     """Where the latent now is, and the number that its videos begin with."""
     try:
         kept = keep_latent(plan.folder, plan.name, plan.number, samples, {**plan.tags, SETTINGS: plan.settings})
-    except OSError as error:
-        raise _cannot_write(plan.folder, error, None) from error
+    except (OSError, ValueError) as error:
+        raise cannot_write(plan.folder, error, None) from error
     if kept.refusal is not None:
-        raise _cannot_write(plan.folder, kept.refusal, kept.path)
+        raise cannot_write(plan.folder, kept.refusal, kept.path)
     return kept.path, kept.number
-
-
-def _cannot_write(folder: Path, error: Exception, latent: Path | None) -> OSError:
-    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
-    if latent is None:
-        where = "the latent is in ComfyUI's memory only; make room or choose another folder and queue again: what was "
-        where += "sampled is not sampled again while ComfyUI runs"
-    else:
-        where = f"the latent is safe in {latent}; make room or choose another folder, then {FINISH} '{latent}'"
-    return OSError(number, f"the video cannot be written in {folder} ({reason}); {where}")
-
-
-@contextlib.contextmanager
-def _telling_where(latent: Path) -> Iterator[None]:
-    """Whatever ends the work, the user learns where the latent is."""
-    try:
-        yield
-    except (OSError, av.error.FFmpegError) as error:
-        raise _cannot_write(latent.parent, error, latent) from error
-    except BaseException:
-        logging.warning("Wan GGUF: the decode has not been finished; %s '%s'", FINISH, latent)
-        raise
 
 
 def _save_each(
@@ -261,9 +235,16 @@ def _place(partial: Path, plan: _Plan, number: int, record: dict[str, Any]) -> t
             break
     flush_folder(plan.folder)
     if not args.disable_metadata:
-        text = json.dumps({"file": path.name, **record}, ensure_ascii=False, indent=2) + "\n"
-        write_whole(path.with_suffix(".json"), text.encode())
+        _write_record(path, record)
     return path, number
+
+
+def _write_record(video: Path, record: dict[str, Any]) -> None:
+    text = json.dumps({"file": video.name, **record}, ensure_ascii=False, indent=2) + "\n"
+    try:  # half of a surrogate pair, which UTF-8 has not, becomes what JSON writes for it
+        write_whole(video.with_suffix(".json"), text.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise RecordNotWrittenError(video, error) from error
 
 
 def _file_sha256(path: Path) -> str:

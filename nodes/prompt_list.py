@@ -1,27 +1,24 @@
 """Wan GGUF Prompt List: rows of prompts and settings, as lists that flow through the graph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from comfy_api.latest import io, ui
 
 from ..host.input_files import input_file, list_input_files
 from ..sampling.guidance import validate_cfg
-from ..sampling.latent import validate_frames, validate_size
-from ..sampling.noise import MAX_SEED
-from ..text.clean import clean_prompt
+from ..sampling.noise import MAX_SEED, validate_seed
+from ..text.prompt_checks import check_prompts
 from ..text.prompt_list import (
     KINDS,
     SEED_POLICIES,
-    PromptListError,
     Row,
     load_prompt_list,
     parse_prompt_list,
     with_seeds,
 )
-from ..text.weights import parse_weights
 from .category import CATEGORY
-from .empty_latent import MAX_FRAMES, MAX_SIZE_PX, MIN_SIZE_PX
+from .empty_latent import MAX_FRAMES, MAX_SIZE_PX, MIN_SIZE_PX, check_size
 from .sampler import MAX_STEPS
 
 NO_FILE = "none"
@@ -43,8 +40,7 @@ class Defaults:
 
     def __post_init__(self):
         validate_cfg(self.cfg)
-        validate_size(self.width, self.height)
-        validate_frames(self.frames)
+        check_size(self.width, self.height, self.frames)
 
 
 class WanGGUFPromptList(io.ComfyNode):
@@ -65,14 +61,27 @@ class WanGGUFPromptList(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, text: str | None = None, kind: str | None = None, list_name: str | None = None
+        cls,
+        text: str | None = None,
+        kind: str | None = None,
+        list_name: str | None = None,
+        seed_policy: str | None = None,
+        seed: int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
     ) -> bool | str:
-        if text is None or kind is None or list_name is None:  # linked: known at execution only
-            return True
+        rows: tuple[Row, ...] = ()
+        if text is not None and kind is not None and list_name is not None:  # else linked: known at execution only
+            try:
+                rows = read_rows(text, kind, list_name)
+            except (ValueError, OSError) as error:  # the host repeats it for each input that is named here
+                return f"{'list_name' if list_name != NO_FILE and not text.strip() else 'text'}: {error}"
         try:
-            read_rows(text, kind, list_name)
-        except (ValueError, OSError) as error:  # the host repeats it for each of the three
-            return f"{'list_name' if list_name != NO_FILE and not text.strip() else 'text'}: {error}"
+            check_size(width, height, frames)
+            check_seeds(rows, seed_policy, seed)
+        except ValueError as error:
+            return str(error)
         return True
 
     @classmethod
@@ -104,21 +113,14 @@ def read_rows(text: str, kind: str, list_name: str) -> tuple[Row, ...]:
         )
     else:
         rows = load_prompt_list(input_file(list_name))
-    problems = [problem for row in rows for problem in _weight_problems(row)]
-    if problems:
-        raise PromptListError(problems)
+    check_prompts(rows)
     return rows
 
 
-def _weight_problems(row: Row) -> Iterator[str]:
-    for column, text in (("prompt", row.prompt), ("negative", row.negative or "")):
-        try:
-            spans = parse_weights(clean_prompt(text))
-        except ValueError as error:
-            yield f"line {row.line}, column {column}: {error}"
-        else:
-            if column == "prompt" and not any(span.text.strip() for span in spans):
-                yield f"line {row.line}, column prompt: is empty; every row needs a prompt"
+def check_seeds(rows: Sequence[Row], seed_policy: str | None, seed: int | None) -> None:
+    """Raise ValueError unless every row gets a seed that can be; None is a linked value, known at execution only."""
+    seed = validate_seed(0 if seed is None else seed)
+    with_seeds(rows, SEED_POLICIES[0] if seed_policy is None else seed_policy, seed)
 
 
 def as_columns(rows: Sequence[Row], defaults: Defaults) -> list[list]:

@@ -11,6 +11,7 @@ from ..host.video_memory import AUTO, TILINGS
 from ..host.video_request import Request
 from ..host.video_save import Saved, save_videos
 from .category import CATEGORY
+from .file_prefix import check_prefix
 from .graph import refuse_wrong_files
 from .graph_files import chosen_vae
 from .graph_saving import run_tags
@@ -49,6 +50,7 @@ class WanGGUFSaveVideo(io.ComfyNode):
         tiling: str | None = None,
     ) -> bool | str:
         try:  # what is linked is None here, and checked at execution
+            check_prefix(DEFAULT_PREFIX if filename_prefix is None else filename_prefix)
             Request(
                 DEFAULT_PREFIX if filename_prefix is None else filename_prefix,
                 next(iter(CODECS)) if codec is None else codec,
@@ -75,6 +77,7 @@ class WanGGUFSaveVideo(io.ComfyNode):
         images: bool = False,
         keep_latent: bool = True,
     ) -> io.NodeOutput:
+        check_prefix(filename_prefix)
         refuse_wrong_files(cls.hidden)
         _refuse_missing_images(cls.hidden, images)
         request = Request(filename_prefix, codec, crf, pixel_format, fps, tiling, keep_latent, images)
@@ -167,8 +170,8 @@ def _file_inputs() -> list[io.Input]:
             options=list(CODECS),
             default="h264",
             display_name="codec",
-            tooltip="h264 plays everywhere (mp4), h265 is smaller (mp4), vp9 is free (webm), ffv1 loses nothing (mkv, "
-            "large, not shown by browsers).",
+            tooltip="h264 plays everywhere (mp4), h265 is smaller (mp4, from 64 x 16 px), vp9 is free (webm), ffv1 "
+            "loses nothing (mkv, large, not shown by browsers).",
         ),
         io.Int.Input(
             "crf",

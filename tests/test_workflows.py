@@ -8,7 +8,7 @@ import pytest
 from wan_gguf.host.paths import register_folders
 from wan_gguf.nodes.extension import discover_nodes
 from wan_gguf.text.language import detect_language
-from wan_gguf.text.prompt_list import parse_prompt_list
+from wan_gguf.text.prompt_list import load_prompt_list, parse_prompt_list
 
 HOST_NODES = {  # type -> the host's module
     "VAELoader": "nodes",
@@ -249,6 +249,16 @@ def test_the_prompt_list_has_rows_in_both_languages_and_reaches_every_node(root,
     assert sorted(slot for _, slot in taken) == list(range(9))
     assert graph[6]["inputs"]["seed"] == [source, 2]
     assert graph[7]["inputs"]["filename_prefix"] == [source, 8]
+
+
+def test_the_example_list_is_for_the_reference_model_in_both_languages(root):
+    rows = load_prompt_list(root / "example_workflows" / "prompts.csv")
+    assert [detect_language(row.prompt) for row in rows] == ["en", "zh"]
+    assert all(row.name is not None and row.seed is not None for row in rows)
+    bundled = api_workflow(root)
+    demo = {key: bundled["latent"]["inputs"][key] for key in ("width", "height", "frames")}
+    demo["steps"] = bundled["sampler"]["inputs"]["steps"]
+    assert [{key: getattr(row, key) for key in demo} for row in rows] == [demo] * 2
 
 
 def links_of(source: int) -> list[list]:

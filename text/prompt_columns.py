@@ -46,7 +46,7 @@ def _cfg(value: object) -> dict[str, float]:
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         number = float(value)
     if not MIN_CFG <= number <= MAX_CFG:  # nan too
-        raise ValueError(f"must be a number from {MIN_CFG} to {MAX_CFG}, got {_shown(value)}")
+        raise ValueError(f"must be a number from {MIN_CFG} to {MAX_CFG}, got {shown(value)}")
     return {"cfg": float(number)}
 
 
@@ -57,7 +57,7 @@ def _steps(value: object) -> dict[str, int]:
 def _size(value: object) -> dict[str, int]:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"must be WIDTHxHEIGHT in pixels, as in 832x480, got {_shown(value)}")
+        raise ValueError(f"must be WIDTHxHEIGHT in pixels, as in 832x480, got {shown(value)}")
     width, height = int(found[1]), int(found[2])
     for name, side in (("width", width), ("height", height)):
         if side % SIZE_MULTIPLE_PX or not 0 < side <= MAX_SIZE_PX:
@@ -82,11 +82,11 @@ def _name(value: object) -> dict[str, str]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be text, got {_shown(value)}")
+        raise ValueError(f"must be text, got {shown(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:  # JSON can write half of a surrogate pair
-        raise ValueError(f"is no valid Unicode, got {_shown(value)}") from None
+        raise ValueError(f"is no valid Unicode, got {shown(value)}") from None
     return value
 
 
@@ -95,13 +95,14 @@ def _whole(value: object, smallest: int, largest: int) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         number = int(value)
     if number is None or not smallest <= number <= largest:
-        raise ValueError(f"must be a whole number from {smallest} to {largest}, got {_shown(value)}")
+        raise ValueError(f"must be a whole number from {smallest} to {largest}, got {shown(value)}")
     return number
 
 
-def _shown(value: object) -> str:
-    shown = repr(value) if isinstance(value, str | int | float) else f"a JSON {type(value).__name__}"
-    return shown if len(shown) <= 60 else f"{shown[:56]} ..."
+def shown(value: object) -> str:
+    """A cell in an error message, on one line and cut short."""
+    text = repr(value) if isinstance(value, str | int | float) else f"a JSON {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 # column -> its reader: a cell that is not empty -> {field of Row: value}. Raises ValueError

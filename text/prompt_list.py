@@ -9,6 +9,7 @@ is read whole or not at all: PromptListError names the line of every row that is
 its first wrong column.
 """
 
+import codecs
 import csv
 import dataclasses
 import io
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .prompt_columns import COLUMNS, READERS, Cells, validate_seed
+from .prompt_columns import COLUMNS, READERS, Cells, shown, validate_seed
 
 KINDS = {"text": (".txt",), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson")}
 SEED_POLICIES = ("from the row", "fixed", "increment")
@@ -27,7 +28,7 @@ MAX_FILE_BYTES = 16 * 2**20
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SHOWN_ERRORS = 20
-_JSON_EXAMPLE = '{"prompt": "a red circle", "seed": 7}'
+_JSON_RULE = 'every line is a JSON object such as {"prompt": "a red circle", "seed": 7}'
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "，": "full-width commas"}
 
 
@@ -75,13 +76,17 @@ def load_prompt_list(path: Path) -> tuple[Row, ...]:
 
 
 def decode_list(data: bytes) -> str:
-    """The text of a file's bytes. Raises PromptListError unless they are UTF-8."""
+    """The text of a file's bytes. Raises PromptListError unless they are UTF-8 without NUL, which UTF-16 is full of."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        text, wrong = data.decode("utf-8"), data.find(b"\0")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        found = f"line {line}: byte {data[error.start]:#04x} is not UTF-8"
-        raise PromptListError([f"{found}; save the list as UTF-8 (not as GBK, GB18030 or UTF-16)"]) from None
+        text, wrong = "", error.start
+    if wrong < 0:
+        return text
+    line = data.count(b"\n", 0, wrong) + 1
+    found = f"line {line}: byte {data[wrong]:#04x} is not UTF-8" if data[wrong] else f"line {line}: has a NUL character"
+    raise PromptListError([f"{found}; save the list as UTF-8 (not as GBK, GB18030 or UTF-16)"])
 
 
 def parse_prompt_list(text: str, kind: str) -> tuple[Row, ...]:
@@ -155,8 +160,10 @@ def _json_records(text: str) -> Records:
         if line.strip():
             try:
                 yield number, _json_object(line)
+            except json.JSONDecodeError as error:  # its own text counts lines too, and every line is the first
+                yield number, f"{error.msg} at character {error.colno}; {_JSON_RULE}"
             except (ValueError, RecursionError) as error:
-                yield number, f"{error}; every line is a JSON object such as {_JSON_EXAMPLE}"
+                yield number, f"{error}; {_JSON_RULE}"
 
 
 def _json_object(line: str) -> Cells:
@@ -221,7 +228,7 @@ def _csv_row(header: list[str], cells: list[str]) -> Cells | str:
 
 def _check_column(column: str) -> None:
     if column not in COLUMNS:
-        raise ValueError(f"column {column!r} is unknown; allowed: {', '.join(COLUMNS)}")
+        raise ValueError(f"column {shown(column)} is unknown; allowed: {', '.join(COLUMNS)}")
 
 
 _RECORDS: dict[str, Callable[[str], Records]] = {

@@ -9,6 +9,7 @@ import asyncio
 import io
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
@@ -75,6 +76,7 @@ class FakeComfy:
         self.freed = 0
         self.post_faults: list = []
         self.status: int | None = None  # answered to everything
+        self.proxy = None  # async: request -> what a proxy answers instead of the server, or None
         self.silent = False  # no messages are sent
         self.run_s = 0.0
         self.gate = asyncio.Event()  # closed: runs begin, and wait
@@ -130,7 +132,8 @@ class FakeComfy:
     async def _faults(self, request, handler):
         if self.status is not None:
             return web.Response(status=self.status)
-        return await handler(request)
+        answer = await self.proxy(request) if self.proxy is not None else None
+        return answer if answer is not None else await handler(request)
 
     async def _stats(self, _request):
         return web.json_response({"system": {"comfyui_version": "fake", "os": "posix"}, "devices": [{"name": "cpu"}]})
@@ -157,7 +160,8 @@ class FakeComfy:
     async def send(self, kind: str, **data) -> None:
         for socket in [] if self.silent else list(self._sockets):
             if not socket.closed:
-                await socket.send_str(json.dumps({"type": kind, "data": data}))
+                with suppress(ConnectionError):  # as the host does: the client may be gone
+                    await socket.send_str(json.dumps({"type": kind, "data": data}))
 
     async def _prompt(self, request):
         body = await request.json()

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from wan_gguf.cli import batch, command_batch, main
-from wan_gguf.cli.batch_api import check_address, shown_address
 from wan_gguf.cli.batch_server import model_folders
 from wan_gguf.cli.batch_store import opened_store
-from wan_gguf.cli.errors import CliError
 from wan_gguf.cli.preparation import Prepared
 from wan_gguf.tests.cli.fake_comfy import workflow
 
@@ -55,20 +53,6 @@ def test_outside_the_environment_it_hands_over(monkeypatch, prompts):
     with pytest.raises(SystemExit):
         command_batch.run([str(prompts), "--local"])
     assert calls == [["batch", str(prompts), "--local"]]
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:8188", "ftp://h", "http://", "http://h?x=1"])
-def test_an_address_must_be_one(address):
-    with pytest.raises(CliError, match=r"--server must be an address such as http://127\.0\.0\.1:8188"):
-        check_address(address)
-
-
-def test_names_and_passwords_are_never_shown():
-    assert shown_address("https://me:secret@host:8188/comfy?token=secret") == "https://host:8188/comfy"
-    assert check_address("http://host/comfy/") == "http://host/comfy"
-    with pytest.raises(CliError) as refused:
-        check_address("ftp://me:secret@host")
-    assert "secret" not in str(refused.value)
 
 
 def test_bad_rows_end_it_before_a_store_is_made(in_the_environment, tmp_path, capsys):

@@ -36,6 +36,17 @@ def test_the_ends_a_history_can_tell():
     assert history_end({"status": None})[0] == "error"
 
 
+@pytest.mark.parametrize("status", [1, [], "words", {"messages": 1}, {"messages": [1, ["a"], [["b"], {}], ["c", 1]]}])
+def test_a_history_of_another_form_is_an_end_without_a_reason(status):
+    assert history_end({"status": status}) == ("error", {"exception_message": "ComfyUI's history does not say why"})
+    assert history_seconds({"status": status}) is None
+
+
+def test_times_that_are_none_give_no_seconds():
+    start, end = ["execution_start", {"timestamp": "1000"}], ["execution_success", {"timestamp": 3500}]
+    assert history_seconds({"status": {"messages": [start, end]}}) is None
+
+
 def test_seconds_come_from_the_servers_own_clock():
     start, end = ["execution_start", {"timestamp": 1000}], ["execution_success", {"timestamp": 3500}]
     assert history_seconds({"status": {"messages": [start, end]}}) == 2.5

@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from wan_gguf.cli import batch_run, batch_server
+from wan_gguf.cli import batch_patience, batch_run
 from wan_gguf.cli.batch_api import Api
 from wan_gguf.cli.errors import CliError
 from wan_gguf.tests.cli.batch_case import BatchCase, check_results, colours, serving
@@ -16,7 +16,7 @@ from wan_gguf.tests.cli.fake_comfy import workflow
 def quick(monkeypatch):
     """Waiting is for real servers."""
     monkeypatch.setattr(batch_run, "SETTLE_S", 0.02)
-    monkeypatch.setattr(batch_server, "_ASK_S", (0.02,))
+    monkeypatch.setattr(batch_patience, "PAUSES_S", (0.02,))
 
 
 def test_a_job_the_server_always_answers_with_500_fails_and_the_others_are_made(tmp_path):
@@ -98,32 +98,21 @@ def test_memory_that_is_enough_after_freeing_makes_the_job(tmp_path):
     asyncio.run(scenario())
 
 
-def test_a_full_disk_of_the_server_stops_the_batch_instead_of_failing_every_job(tmp_path):
+def test_a_full_disk_of_the_server_stops_the_batch_and_the_same_command_goes_on_when_there_is_room(tmp_path):
     async def scenario():
         async with serving(lambda _prompt: "error: OSError: [Errno 28] No space left on device") as fake:
-            batch = BatchCase(tmp_path, fake.address, colours(5))
+            batch = BatchCase(tmp_path, fake.address, colours(5), ahead=4)
             with pytest.raises(CliError, match=r"No space left on device; nothing is lost: free space"):
                 await batch.run()
             assert set(batch.states.values()) <= {"waiting", "queued"}
-            fake.behave = lambda _prompt: "success"
-            again = BatchCase(tmp_path, fake.address, colours(5))
             while fake.queue or fake.running:
                 await asyncio.sleep(0.01)
-            again_states = await _run_ignoring_disk(again)
-            assert set(again_states.values()) == {"done"}
+            fake.behave = lambda _prompt: "success"  # there is room again
+            again = BatchCase(tmp_path, fake.address, colours(5), ahead=4)
+            await again.run()
+            check_results(again, range(1, 6))
 
     asyncio.run(scenario())
-
-
-async def _run_ignoring_disk(batch: BatchCase) -> dict:
-    """What the server failed at meanwhile may end the batch once more for each job that was queued."""
-    for _ in range(4):
-        try:
-            await batch.run()
-            break
-        except CliError:
-            continue
-    return batch.states
 
 
 def test_a_full_disk_of_ours_stops_the_batch_and_the_same_command_fetches_the_rest(tmp_path, monkeypatch):

@@ -1,9 +1,8 @@
-"""A job's folder: names of files, the prefix given to saving nodes, appearing whole or not at all; its pictures."""
+"""A job's folder: which files it gets, the prefix given to saving nodes, appearing whole or not at all."""
 
 import json
 
 import pytest
-from PIL import Image
 
 from wan_gguf.cli.batch_files import (
     holds_job,
@@ -14,9 +13,8 @@ from wan_gguf.cli.batch_files import (
     wanted_files,
     write_record,
 )
-from wan_gguf.cli.batch_pictures import ImageFiles, chosen_frames, make_sheet
+from wan_gguf.cli.batch_store import Job
 from wan_gguf.cli.errors import CliError
-from wan_gguf.tests.cli.fake_comfy import png
 
 KEY = "0123456789abcdef" * 4
 
@@ -33,19 +31,31 @@ def filled(out):
     return partial
 
 
-def test_every_saving_node_writes_below_a_folder_of_job_and_attempt():
+def job(workflow: dict, attempt: int = 1, mark: str = "fedcba98") -> Job:
+    return Job(KEY, workflow, "waiting", None, attempt, 0, {}, None, None, None, 1, "name", mark)
+
+
+def prefixes(posted: dict) -> list:
+    return [body["inputs"]["filename_prefix"] for body in posted.values()]
+
+
+def test_every_saving_node_writes_below_a_folder_of_batch_job_and_attempt():
     made = {
         "9": {"class_type": "SaveVideo", "inputs": {"filename_prefix": "video/%date%"}},
         "1:2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "a"}},
         "1_2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "a"}},
         "5": {"class_type": "SaveImage", "inputs": {"filename_prefix": ["9", 0]}},
     }
-    posted = posted_workflow(made, KEY, 1)
-    prefixes = [body["inputs"]["filename_prefix"] for body in posted.values()]
-    folder = "wan_gguf_batch/0123456789abcdef"
-    assert prefixes == [f"{folder}/9", f"{folder}/1_2", f"{folder}/1_2_", ["9", 0]]
+    folder = "wan_gguf_batch/0123456789abcdef-fedcba98"
+    assert prefixes(posted_workflow(job(made))) == [f"{folder}/9", f"{folder}/1_2", f"{folder}/1_2_", ["9", 0]]
     assert made["9"]["inputs"]["filename_prefix"] == "video/%date%"
-    assert posted_workflow(made, KEY, 3)["9"]["inputs"]["filename_prefix"] == f"{folder}-3/9"
+    assert prefixes(posted_workflow(job(made, attempt=3)))[0] == f"{folder}-3/9"
+
+
+def test_what_a_store_of_an_earlier_version_has_sent_is_found_where_it_was_sent():
+    made = {"9": {"class_type": "SaveVideo", "inputs": {"filename_prefix": "x"}}}
+    assert prefixes(posted_workflow(job(made, mark=""))) == ["wan_gguf_batch/0123456789abcdef/9"]
+    assert prefixes(posted_workflow(job(made, 2, ""))) == ["wan_gguf_batch/0123456789abcdef-2/9"]
 
 
 def test_one_file_is_named_after_its_node_and_several_are_counted():
@@ -68,6 +78,25 @@ def test_previews_count_only_where_nothing_was_saved():
 def test_a_servers_file_names_never_leave_the_folder(name):
     (file,) = wanted_files({"../up": {"images": [entry(name)]}})
     assert file.path.startswith("___up") and "/" not in file.path and "\x00" not in file.path
+
+
+def test_every_file_has_a_name_of_its_own_that_every_file_system_takes():
+    many = [entry("a.png"), entry("b.png")]
+    outputs = {
+        "57:8": {"images": [entry("a.png")]},
+        "57_8": {"images": many},
+        "保存一": {"images": [entry("a.png")]},
+        "保存二": {"images": [entry("a.png")]},
+        "sheet": {"images": [entry("a.png")]},
+        "settings": {"text": [entry("a.json")]},
+        "inputs": {"images": many},
+        "long": {"images": [entry("a." + "x" * 240)]},
+    }
+    paths = [file.path for file in wanted_files(outputs)]
+    assert {"57_8.png", "57_8_/0002.png", "保存一.png", "保存二.png"} < set(paths)
+    assert {"sheet_.png", "settings_.json", "inputs_/0001.png"} < set(paths)
+    assert len({path.casefold() for path in paths}) == len(paths) == 10
+    assert max(len(path.encode()) for path in paths) < 255
 
 
 def test_a_folder_appears_whole_under_each_of_its_places(tmp_path):
@@ -107,40 +136,8 @@ def test_a_damaged_record_is_no_result(tmp_path, text):
     assert not holds_job(tmp_path, KEY)
 
 
-def video(path, count: int):
-    """A small film in which frame i has brightness 2 i."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        for number in range(count):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (32, 32), (2 * number,) * 3))
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def test_of_a_video_only_the_frames_of_the_sheet_are_kept(tmp_path):
-    frames, fps = chosen_frames(video(tmp_path / "v.mp4", 100))
-    assert (len(frames), fps, len(frames._kept)) == (100, 10.0, 24)
-    for number in (0, 99):
-        assert abs(frames[number].getpixel((5, 5))[0] - 2 * number) <= 8  # 8 bits of YUV
-    sheet = make_sheet([tmp_path / "v.mp4"], [], "title", None)
-    assert sheet is not None and sheet.width > sheet.height
-
-
-def test_a_video_that_was_cut_off_is_no_video(tmp_path):
-    path = video(tmp_path / "v.mp4", 30)
-    path.write_bytes(path.read_bytes()[:-400])  # the index is at the end
-    with pytest.raises((ValueError, OSError)) as damage:
-        chosen_frames(path)
-    assert isinstance(damage.value, ValueError) or damage.value.errno is None
-
-
-def test_images_are_read_one_at_a_time_and_nothing_at_all_has_no_sheet(tmp_path):
-    (tmp_path / "a.png").write_bytes(png(0x0A0B0C))
-    frames = ImageFiles([tmp_path / "a.png"])
-    assert [frame.getpixel((0, 0)) for frame in frames] == [(10, 11, 12)]
-    assert make_sheet([], [], "t", None) is None
+def test_half_a_character_in_a_servers_words_does_not_stop_the_record(tmp_path):
+    record = {"job": {"key": KEY}, "system_stats": {"name": "cut \ud83d 显卡"}}
+    write_record(tmp_path, record)
+    assert "显卡" in (tmp_path / "settings.json").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "settings.json").read_text(encoding="utf-8")) == record

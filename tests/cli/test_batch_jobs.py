@@ -1,6 +1,9 @@
 """What JOBS may be: prompt lists on a workflow, folders and lists of workflows; and every way they can be wrong."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +89,67 @@ def test_lines_of_workflows_and_a_single_one(tmp_path):
     assert read(write(tmp_path, "one.json", json.dumps(workflow(3)))) == [("one", workflow(3))]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_unicode_takes_for_a_line_end_is_none_within_json(tmp_path, end):
+    """The same lines as in a prompt list."""
+    made = workflow(1)
+    made["image"]["inputs"]["note"] = "a\u2028b\u2029c\x85d"
+    lines = end.join(json.dumps(one, ensure_ascii=False) for one in (workflow(2), made))
+    path = tmp_path / "w.jsonl"
+    path.write_bytes(lines.encode())
+    assert read(path) == [("line-1", workflow(2)), ("line-2", made)]
+    rows = end.join(f'{{"prompt": "{text}"}}' for text in ("a", "b\u2028c"))
+    assert [row.line for row in prompt_list.parse_prompt_list(rows, "jsonl")] == [1, 2]
+
+
+def test_half_a_character_is_named_by_node_and_input(tmp_path):
+    made = workflow(1)
+    made["image"]["inputs"]["words"] = ["deep", {"in": "cut \ud83d"}]
+    message = r"s.json: node 'image', input 'words' has half of a character, .*; write it anew"
+    with pytest.raises(CliError, match=message):
+        read(write(tmp_path, "s.json", json.dumps(made)))
+    with pytest.raises(CliError, match="line 2: node 'image', input 'words' has half"):
+        read(write(tmp_path, "s.jsonl", f"{json.dumps(workflow(1))}\n{json.dumps(made)}"))
+    titled = workflow(1)
+    titled["a\ud83d"] = titled.pop("save")
+    with pytest.raises(CliError, match=r"t.json: node 'a\\ud83d' has half of a character") as named:
+        read(write(tmp_path, "t.json", json.dumps(titled)))
+    assert str(named.value).isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_file_whose_name_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    path = os.fsencode(tmp_path / "jobs") + b"/caf\xe9.json"
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(workflow(1), file)
+    for jobs in (tmp_path / "jobs", Path(os.fsdecode(path))):
+        with pytest.raises(CliError, match=r"caf\\xe9\.json: the file's name is not UTF-8; rename it"):
+            read(jobs)
+
+
+def test_a_node_may_be_called_prompt(tmp_path, root):
+    text = (root / "cli" / "workflows" / "text_to_video.api.json").read_text(encoding="utf-8")
+    line = json.dumps(json.loads(text))
+    assert [name for name, _ in read(write(tmp_path, "w.jsonl", f"{line}\n{line}\n"))] == ["line-1", "line-2"]
+
+
+def test_rows_that_the_prompt_node_would_refuse_are_named_before_anything_is_queued(tmp_path):
+    rows = "prompt,negative\na (red:99) circle,\na circle,(blue:nan)\n\u200b,\na (red:1.2) circle,\n"
+    with pytest.raises(CliError) as refused:
+        read(write(tmp_path, "p.csv", rows))
+    lines = str(refused.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["line 2, column prompt", "line 3, column negative"]
+    assert lines[-1] == "nothing was queued"
+
+
+def test_weights_of_the_hosts_prompt_node_are_its_own(tmp_path):
+    text = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["0", 0], "text": ""}}
+    stock = write(tmp_path, "w.json", json.dumps({"1": text}))
+    jobs = read(write(tmp_path, "p.csv", "prompt\na (red:99) circle\n"), stock, ["1.text=prompt"])
+    assert jobs[0][1]["1"]["inputs"]["text"] == "a (red:99) circle"
+
+
 def test_lines_of_prompts_are_no_workflows(tmp_path):
     jobs = read(write(tmp_path, "p.jsonl", '{"prompt": "a red circle", "seed": 7}\n'))
     assert settings_of(jobs[0][1])["seed"] == 7
@@ -100,7 +164,7 @@ def test_lines_of_prompts_are_no_workflows(tmp_path):
         ("w.json", "{", "no JSON"),
         ("w.json", "[" * 100_000, "no JSON"),
         ("w.jsonl", '{"1": {"class_type": "A", "inputs": {}}}\n{"1": 2}', "line 2: node '1' has no class_type"),
-        ("w.jsonl", '{"1": {"class_type": "A", "inputs": {}}}\n{', "line 2: no JSON"),
+        ("w.jsonl", '{"1": {"class_type": "A", "inputs": {}}}\n{', "line 2: no JSON .* at character 2"),
         ("w.md", "hello", "a prompt list is one of .txt"),
     ],
 )

@@ -4,6 +4,7 @@ import argparse
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from wan_gguf.cli import batch_ray_driver
 from wan_gguf.cli.batch_ray_actors import Member
@@ -233,6 +234,23 @@ def test_a_file_that_was_cut_off_is_made_again(case):
     batch.run()
     assert batch.states == {"job1": "done", "job2": "done"} and batch.tries == {"job1": 2, "job2": 1}
     check_results(batch, (1, 2))
+
+
+def test_a_sound_picture_that_cannot_be_drawn_is_kept_and_a_line_says_so(case, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # twice that is refused
+    batch = case(2, Actor([lambda posted: made(posted, png(1, 200))]))
+    batch.run()
+    assert set(batch.states.values()) == {"done"} and set(batch.tries.values()) == {1}
+    assert (batch.out / "0001-job1" / "save.png").read_bytes() == png(1, 200)
+    assert "0001-job1: no contact sheet: save.png is too large to be read as a picture" in batch.said
+
+
+def test_a_damaged_file_fails_its_job_only(case):
+    broken = png(1).replace(b"IDAT", b"I\xb4AT")
+    batch = case(2, Actor([lambda posted: made(posted, broken)] * 3))
+    batch.run()
+    assert batch.states == {"job1": "failed", "job2": "done"} and batch.tries["job1"] == 3
+    assert batch.errors["job1"].startswith("a file of it is damaged: save.png: ")
 
 
 def test_what_the_server_refuses_or_cannot_do_fails_once(case):

@@ -34,8 +34,8 @@ def write_list(path: Path) -> Path:
 
 
 def results(out: Path) -> dict[str, tuple]:
-    """Folder -> what must not depend on where it was computed; the video is left out, for the number of its try is in
-    it, with the workflow."""
+    """Folder -> what must not depend on where it was computed; the video is left out, for its batch and the number of
+    its try are in it, with the workflow."""
     folders = sorted(path for path in out.iterdir() if path.is_dir() and not path.name.startswith("."))
     records = {folder.name: read_record(folder / "settings.json") for folder in folders}
     return {

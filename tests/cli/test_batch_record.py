@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from wan_gguf.cli.batch_files import wanted_files
+from wan_gguf.cli.batch_pictures import DamagedFileError
 from wan_gguf.cli.batch_record import Conditions, finish_folder
 from wan_gguf.cli.batch_store import Job
 from wan_gguf.cli.record_form import read_record
@@ -69,3 +70,11 @@ def test_files_that_were_found_again_have_a_record_too(tmp_path):
     record = record_of(tmp_path, load_workflow(), {"save_frames": {"images": [entry("f.png")]}})
     assert "settings" not in record and record["workflow"]["prompt"]["class_type"] == "WanGGUFPrompt"
     assert set(record["models"]) >= {"wan_reference_dit_f16.gguf"}
+
+
+def test_every_picture_is_read_also_those_that_neither_sheet_nor_hash_need(tmp_path):
+    outputs = {"a": {"images": [entry("a.png")]}, "b": {"images": [entry("b.png")]}}
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "b.png").write_bytes(png(2)[:45])
+    with pytest.raises(DamagedFileError, match=r"^b\.png: "):
+        finish_folder(tmp_path, job(workflow(1), outputs), wanted_files(outputs), Conditions(FACTS, {}, {}), {})

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from wan_gguf.cli import batch_run, batch_server
+from wan_gguf.cli import batch_patience, batch_run
 from wan_gguf.cli.errors import CliError
 from wan_gguf.cli.record_form import read_record
 from wan_gguf.tests.cli.batch_case import BatchCase, check_results, colours, serving
@@ -17,7 +17,7 @@ from wan_gguf.tests.cli.fake_comfy import workflow
 def quick(monkeypatch):
     """Waiting is for real servers."""
     monkeypatch.setattr(batch_run, "SETTLE_S", 0.02)
-    monkeypatch.setattr(batch_server, "_ASK_S", (0.02,))
+    monkeypatch.setattr(batch_patience, "PAUSES_S", (0.02,))
 
 
 def test_every_job_is_run_once_and_gets_a_folder_with_pictures_and_record(tmp_path):
@@ -63,7 +63,7 @@ def test_a_server_behind_a_proxy_that_is_away_for_a_while_is_waited_for(tmp_path
             batch = BatchCase(tmp_path, fake.address, colours(2))
 
             async def come_back():
-                while not any("waiting for it" in text for text in batch.said):
+                while not any("trying again" in text for text in batch.said):
                     await asyncio.sleep(0.01)
                 fake.status = None
 

@@ -124,6 +124,42 @@ def test_the_client_id_stays_so_that_messages_find_their_way(tmp_path):
         assert store.client_id == first
 
 
+def test_every_store_has_a_mark_that_its_jobs_carry_and_another_store_another(tmp_path):
+    marks = set()
+    for name in ("a", "b", "a"):
+        with opened_store(tmp_path / name) as store:
+            store.sync(jobs(1))
+            marks.add(store.mark)
+            assert store.job(job_key(workflow(1))).mark == store.mark != ""
+    assert len(marks) == 2
+
+
+@pytest.mark.parametrize("end", ["done", "withdrawn"])
+def test_a_store_of_an_earlier_version_gets_its_mark_when_nothing_is_on_a_server(tmp_path, end):
+    """Until then its jobs are looked for where that version has sent them."""
+    with opened_store(tmp_path) as store:
+        store.sync(jobs(1, 2))
+        key = store.keys("waiting")[0]
+        store.queue(key)
+        store._connection.execute("DELETE FROM meta WHERE name = 'mark'")
+    for _ in range(2):
+        with opened_store(tmp_path) as store:
+            assert store.mark == store.job(key).mark == ""
+    with opened_store(tmp_path) as store:
+        getattr(store, end)(key)
+    with opened_store(tmp_path) as store:
+        assert len(store.mark) == 8
+
+
+def test_what_is_found_done_is_marked_at_once(tmp_path):
+    with opened_store(tmp_path) as store:
+        store.sync(jobs(1, 2, 3))
+        store.found(store.keys("waiting")[1:])
+    with opened_store(tmp_path) as store:
+        assert [store.job(key).name for key in store.keys("done")] == ["job2", "job3"]
+        assert [store.job(key).name for key in store.keys("waiting")] == ["job1"]
+
+
 def test_changes_are_flushed_and_no_shared_memory_is_needed(tmp_path):
     """Network disks have none; a write-ahead log would."""
     with opened_store(tmp_path) as store:
@@ -148,7 +184,7 @@ def test_a_full_disk_is_one_clear_error_and_the_store_stays_whole(tmp_path):
 def test_a_file_that_is_no_store_is_named(tmp_path):
     (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 100)
     with (
-        pytest.raises(CliError, match=rf"{FILE_NAME} cannot be used: .*; put it back from a copy"),
+        pytest.raises(CliError, match=rf"{FILE_NAME} cannot be used: .*; put it back from a copy, or move it away"),
         opened_store(tmp_path),
     ):
         pass

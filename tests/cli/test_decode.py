@@ -1,14 +1,15 @@
 """`python3 cli decode`: what a latent remembers, which VAE it gets, and clear errors before a server is started."""
 
 import json
+import os
 import shutil
 
 import pytest
 import safetensors.torch
 import torch
 
-from wan_gguf.cli import decode
-from wan_gguf.cli.command_decode import CODECS, PIXEL_FORMATS, parser
+from wan_gguf.cli import decode, decode_job
+from wan_gguf.cli.command_decode import parser
 from wan_gguf.cli.errors import UsageError
 from wan_gguf.cli.paths import MODEL_FILES
 
@@ -29,34 +30,35 @@ def latent(tmp_path):
 
 
 def test_the_settings_of_the_job_are_found(latent):
-    job = decode.read_job(latent({"video": VIDEO, "vae_name": REFERENCE_VAE, "sampling": {"seed": 1}}))
+    job = decode_job.read_job(latent({"video": VIDEO, "vae_name": REFERENCE_VAE, "sampling": {"seed": 1}}))
     assert (job.channels, job.video, job.vae_name) == (16, VIDEO, REFERENCE_VAE)
 
 
 @pytest.mark.parametrize("own", [None, [], 7, {"video": [1], "vae_name": 3}, {"video": {"codec": 7, "other": 1}}])
 def test_metadata_of_another_shape_is_as_good_as_none(latent, own):
-    job = decode.read_job(latent(own))
+    job = decode_job.read_job(latent(own))
     assert (job.video, job.vae_name) == ({}, None)
 
 
 def test_the_reference_vae_is_found_by_the_name_in_the_latent(latent, tmp_path):
-    job = decode.read_job(latent({"vae_name": REFERENCE_VAE}))
-    assert decode.find_vae(job, tmp_path / "host") == MODEL_FILES / REFERENCE_VAE
+    job = decode_job.read_job(latent({"vae_name": REFERENCE_VAE}))
+    assert decode_job.find_vae(job, tmp_path / "host").path == MODEL_FILES / REFERENCE_VAE
 
 
 def test_the_hosts_own_models_are_looked_through(latent, tmp_path):
     own = tmp_path / "host" / "models" / "vae" / "sub" / "mine.safetensors"
     own.parent.mkdir(parents=True)
     shutil.copy(MODEL_FILES / REFERENCE_VAE, own)
-    assert decode.find_vae(decode.read_job(latent({"vae_name": "sub/mine.safetensors"})), tmp_path / "host") == own
+    vae = decode_job.find_vae(decode_job.read_job(latent({"vae_name": "sub/mine.safetensors"})), tmp_path / "host")
+    assert (vae.path, vae.name) == (own, os.path.join("sub", "mine.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["../mine.safetensors", "/tmp/mine.safetensors", "mine.pt", "", "C:\\a.safetensors"])
 def test_a_name_that_leads_elsewhere_is_not_followed(latent, tmp_path, name):
     (tmp_path / "host" / "models" / "vae").mkdir(parents=True)
     (tmp_path / "host" / "models" / "mine.safetensors").touch()
-    with pytest.raises(UsageError, match=r"made with the VAE .* not here; name it: --vae FILE"):
-        decode.find_vae(decode.read_job(latent({"vae_name": name})), tmp_path / "host")
+    with pytest.raises(UsageError, match=r"made with the VAE .*models.vae, where alone it is looked for; name it"):
+        decode_job.find_vae(decode_job.read_job(latent({"vae_name": name})), tmp_path / "host")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_name_that_leads_elsewhere_is_not_followed(latent, tmp_path, name):
 )
 def test_a_latent_that_does_not_name_its_vae(latent, tmp_path, channels, file):
     with pytest.raises(UsageError) as refused:
-        decode.find_vae(decode.read_job(latent(None, channels)), tmp_path)
+        decode_job.find_vae(decode_job.read_job(latent(None, channels)), tmp_path)
     assert f"it has {channels} channels, so name {file} with --vae FILE" in str(refused.value)
 
 
@@ -101,15 +103,44 @@ def test_an_output_folder_that_cannot_be_made_is_refused_before_a_server_is_star
         run(latent({"vae_name": REFERENCE_VAE}), "--out", tmp_path / "file" / "out")
 
 
-def test_options_win_over_what_the_latent_remembers(latent):
-    job = decode.read_job(latent({"video": VIDEO}))
-    workflow = decode.make_workflow(job, MODEL_FILES / REFERENCE_VAE, job.video | {"codec": "h264"})
-    inputs = workflow["save_video"]["inputs"]
-    assert {name: inputs[name] for name in VIDEO} == {**VIDEO, "codec": "h264"}
+def test_the_workflow_finishes_the_latent_with_the_settings(latent):
+    settings = {**VIDEO, "codec": "h264"}
+    job, vae = decode_job.read_job(latent()), decode_job.Vae(MODEL_FILES, REFERENCE_VAE)
+    workflow = decode.make_workflow(job, vae, settings)
+    assert settings.items() <= workflow["save_video"]["inputs"].items()
     assert workflow["latent"]["inputs"] == {"latent_name": "视频 00001_.latent [input]"}
+    assert workflow["vae"]["inputs"] == {"vae_name": REFERENCE_VAE}
 
 
-def test_the_choices_are_those_of_the_node():
-    from wan_gguf.host import video_codecs
+class ServerThatMustNotStart:
+    """In place of the server: the fault is known before it."""
 
-    assert tuple(video_codecs.CODECS) == CODECS and PIXEL_FORMATS == video_codecs.PIXEL_FORMATS
+    def __init__(self, *_, **__):
+        raise AssertionError("the server was started")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crf", "64"], "--crf is 64; vp9 takes 0 to 63"),
+        (["--codec", "ffv1", "--crf", "18"], "--crf is 18; ffv1 loses nothing"),
+        (["--pixel-format", "yuv444p10le"], "--pixel-format is yuv444p10le; allowed with vp9: auto, yuv420p, yuv444p"),
+        (["--fps", "nan"], "--fps is nan; it can be 0.01 to 240"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_before_a_server_is_started(latent, monkeypatch, options, message):
+    monkeypatch.setattr(decode, "HostServer", ServerThatMustNotStart)
+    with pytest.raises(UsageError) as refused:
+        run(latent({"video": VIDEO, "vae_name": REFERENCE_VAE}), *options)
+    assert str(refused.value).startswith(message)
+
+
+def test_a_vae_in_a_folder_keeps_the_name_that_is_written_into_the_video(latent, tmp_path):
+    file = tmp_path / "models" / "sub" / "a.safetensors"
+    file.parent.mkdir(parents=True)
+    shutil.copy(MODEL_FILES / REFERENCE_VAE, file)
+    for name, folder in (("sub/a.safetensors", "models"), ("sub\\a.safetensors", "models"), (None, "models/sub")):
+        job = decode_job.read_job(latent({"vae_name": name}))
+        vae = decode_job.chosen_vae(file, job, tmp_path)
+        assert vae.folder == tmp_path / folder and vae.path == file
+    assert decode_job.chosen_vae(file, decode_job.read_job(latent({"vae_name": "b/a.safetensors"})), tmp_path) == vae

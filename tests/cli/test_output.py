@@ -71,7 +71,9 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path):
     assert [path.name for path in first.values()] == ["红_seed0.mp4", "红_seed0.png", "红_seed0.json"]
     assert [path.name for path in second.values()] == ["红_seed0-2.mp4", "红_seed0-2.png", "红_seed0-2.json"]
     record = json.loads(first["record"].read_text(encoding="utf-8"))
-    assert record == {"run": 1, "files": {kind: path.name for kind, path in first.items()}}
+    sheet = hashlib.sha256(first["contact_sheet"].read_bytes()).hexdigest()
+    names = {kind: path.name for kind, path in first.items()}
+    assert record == {"run": 1, "files": names, "contact_sheet_sha256": sheet}
     assert first["video"].read_bytes() == b"video" and first["contact_sheet"].read_bytes() == b"sheet"
     assert len(list(folder.iterdir())) == 6, "nothing half-written stays"
 

@@ -13,7 +13,6 @@ from wan_gguf.cli.record import (
     frame_hashes,
     make_record,
     model_hashes,
-    model_names,
     read_prompt_report,
     remote_conditions,
     told_frames_sha256,
@@ -69,16 +68,6 @@ def test_the_hash_that_the_streaming_node_tells():
     assert told_frames_sha256({"save": one, "prompt": {"text": ["x"]}}) == "c" * 64
     assert told_frames_sha256({"save": one, "again": other}) is None  # of two videos it is not known which is meant
     assert told_frames_sha256({"save": {"wan_gguf": ["edited"]}}) is None
-
-
-def test_model_files_are_found_by_their_loaders_inputs():
-    workflow = load_workflow()
-    workflow["lora"] = {"class_type": "WanGGUFLoraLoader", "inputs": {"lora_name": "sub/fast.safetensors"}}
-    workflow["prompt"]["inputs"]["positive"] = "no_file.gguf"
-    workflow["taesd"] = {"class_type": "VAELoader", "inputs": {"vae_name": "pixel_space"}}
-    bundled = [path.name for path in model_files(load_workflow())]
-    assert list(model_names(workflow)) == [*bundled, "sub/fast.safetensors"]
-    assert set(model_names(workflow).values()) == {"diffusion_models", "text_encoders", "vae", "loras"}
 
 
 def test_model_hashes_are_of_the_first_folder_that_has_the_file(tmp_path):

@@ -1,6 +1,7 @@
 """A record is a file that anyone may have written: what does not fit is one line that says what and where."""
 
 import json
+from hashlib import sha256
 
 import pytest
 
@@ -31,6 +32,7 @@ def written(tmp_path):
         {"record_version": 1, "frame_hashes": ["0" * 16], "video_sha256": "0" * 64, "nodes": {"frames": "save_frames"}},
         {"frames_sha256": None, "models": {"a.gguf": None}, "nodes": {"frames": None}},
         {"video_sha256": None, "files": {"video": "红_seed0.mp4"}, "settings": {"seed": 1}, "of a later version": [1]},
+        {"workflow": {"a": {**NODE, "inputs": {"x": {"__value__": ["b", "c"]}}, "_meta": {"title": "保存　视频"}}}},
         {"inputs": {"子/图\u3000a.png [temp]": {"file": "inputs/1-图.png", "sha256": "0" * 64}, "../no.png": None}},
     ],
 )
@@ -67,6 +69,10 @@ def test_a_file_of_another_program(written, value, message):
         ({"workflow": {"a\x1b": {**NODE, "class_type": "\x1b[2J"}}}, r"the node 'a\\x1b'"),
         ({"workflow": {"a": {**NODE, "_meta": "title"}}}, "the node 'a' of its workflow has no usable title"),
         ({"workflow": {"a": {**NODE, "_meta": {"title": "a\nb"}}}}, "has no usable title"),
+        ({"workflow": {"a": {**NODE, "inputs": {"x": {"__value__": "a.gguf"}}}}}, "the input 'x' of .* is wrapped"),
+        ({"frames_sha256": sha256(b"").hexdigest(), "frame_hashes": []}, "frames_sha256 is the hash of no frames"),
+        ({"frames_sha256": None, "frame_hashes": ["f" * 16]}, "it has frame_hashes and no frames_sha256"),
+        ({"contact_sheet_sha256": "f"}, "contact_sheet_sha256 is not 64"),
         ({"frames_sha256": "f" * 63}, "frames_sha256 is not 64"),
         ({"frames_sha256": 5}, "frames_sha256 is not 64"),
         ({"frames_sha256": "f" * 64 + "\n"}, "frames_sha256 is not 64"),
@@ -119,6 +125,10 @@ def test_the_files_beside_a_record_and_their_hashes():
     assert recorded_files({**demo, "video_sha256": None}) == {}
     batch = {**GOOD, "files": {"save_frames/0001.png": "b" * 64, "save_video.mp4": "c" * 64}}
     assert recorded_files(batch) == batch["files"]
+    sheet = {"contact_sheet_sha256": "d" * 64}
+    assert recorded_files(batch | sheet) == batch["files"] | {"sheet.png": "d" * 64}
+    named = {**demo, **sheet, "files": {**demo["files"], "contact_sheet": "a.png", "record": "a.json"}}
+    assert recorded_files(named) == {"a.mp4": "a" * 64, "a.png": "d" * 64}
     assert recorded_files(GOOD) == {}
 
 

@@ -10,7 +10,7 @@ import pytest
 from wan_gguf.cli import command_verify, model_search, verify_result
 from wan_gguf.cli.errors import CliError, UsageError
 from wan_gguf.cli.model_search import Found, find_models, server_folders
-from wan_gguf.cli.verify_result import Outcome, as_text, changed_conditions
+from wan_gguf.cli.verify_outcome import Outcome, as_text, changed_conditions
 
 
 def sha256(data: bytes) -> str:
@@ -48,6 +48,15 @@ def test_a_model_is_found_in_the_folder_given(tmp_path, host, below):
 def test_a_model_is_found_in_comfyuis_folder(host):
     folder = put(host / "models" / "diffusion_models", "a.gguf", b"a")
     assert find_models(record(a=b"a"), None, host).files["a.gguf"][1] == folder
+
+
+@pytest.mark.parametrize("below", ["", "upscale_models"])
+def test_a_model_of_another_kind_is_found_and_given_to_the_loader_that_names_it(tmp_path, host, below):
+    folder = put(tmp_path / "mine" / below, "4x.pth", b"x")
+    put(host / "models" / "diffusion_models", "4x.pth", b"another kind of model")
+    upscaled = {"1": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": "4x.pth"}}}
+    found = find_models({"workflow": upscaled, "models": {"4x.pth": sha256(b"x")}}, tmp_path / "mine", host)
+    assert server_folders([found]) == {"upscale_models": [folder]}
 
 
 def test_the_hash_decides_between_files_of_one_name(tmp_path, host):
@@ -94,12 +103,19 @@ def test_a_changed_model_is_named_before_anything_runs(tmp_path, host, monkeypat
 
 
 class Server:
-    """In the place of HostServer: notes the number of threads it was started with."""
+    """In the place of HostServer: notes the number of threads it was started with; `queue` is what it has to do."""
 
     started: ClassVar[list] = []
+    queue: ClassVar[dict] = {"queue_running": [], "queue_pending": []}
 
-    def __init__(self, *_arguments, model_folders):
+    def __init__(self, *_arguments, model_folders, options):
+        assert options == ("--cache-none",)
         self.started.append((os.environ.get("OMP_NUM_THREADS"), model_folders))
+
+    def get_json(self, path):
+        if self.queue is None:
+            raise ConnectionRefusedError("gone")
+        return {"/queue": self.queue}[path]
 
     def __enter__(self):
         return self
@@ -111,7 +127,8 @@ class Server:
 def test_a_server_for_each_number_of_threads(tmp_path, host, monkeypatch, capsys):
     folder = put(tmp_path / "mine", "a.gguf", b"a")
     monkeypatch.setattr(verify_result, "HostServer", Server)
-    monkeypatch.setattr(verify_result, "check", lambda server, path, *_: Outcome(path.name, 1, "ab"))
+    monkeypatch.setattr(verify_result, "check", lambda server, path, *_: Outcome(str(path), 1, "ab"))
+    monkeypatch.setattr(Server, "started", [])
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     records = {tmp_path / str(number): {**record(a=b"a"), "threads": count} for number, count in enumerate([5, 1, 5])}
     records[tmp_path / "3"] = record(a=b"a")
@@ -119,7 +136,69 @@ def test_a_server_for_each_number_of_threads(tmp_path, host, monkeypatch, capsys
     folders = {"diffusion_models": [folder]}
     assert Server.started == [("5", folders), ("1", folders), ("3", folders)]
     assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["0", "1", "2", "3"]
+    said = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == [str(tmp_path / name) for name in "0213"]
+
+
+@pytest.fixture
+def failing(tmp_path, host, monkeypatch):
+    """failing(json) -> exit code for four records: of a lost model, a good one, one that cannot be made, a good one."""
+    folder = put(tmp_path / "mine", "a.gguf", b"a")
+
+    def check(_server, path, *_):
+        if path.name == "2":
+            raise CliError("the workflow uses X")
+        return Outcome(str(path), 1, "ab")
+
+    def run(is_json: bool) -> int:
+        monkeypatch.setattr(verify_result, "HostServer", Server)
+        monkeypatch.setattr(verify_result, "check", check)
+        monkeypatch.setattr(Server, "started", [])
+        records = {tmp_path / "0": record(lost=b"l")} | {tmp_path / name: record(a=b"a") for name in "123"}
+        return verify_result.run(records, folder, is_json, host)
+
+    return run
+
+
+def test_a_record_that_cannot_be_made_costs_the_others_nothing(failing, tmp_path, capsys):
+    assert failing(False) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path / '0'}: NOT CHECKED, lost.gguf is in none of ")
+    assert lines[1:] == [
+        f"{tmp_path / '1'}: equal, 1 frames, ab",
+        f"{tmp_path / '2'}: NOT CHECKED, the workflow uses X",
+        f"{tmp_path / '3'}: equal, 1 frames, ab",
+    ]
+    assert failing(True) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert [one["is_equal"] for one in printed["results"]] == [False, True, False, True] and not printed["is_equal"]
+    assert [one["problem"] is None for one in printed["results"]] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("queue", "servers"),
+    [
+        ({"queue_running": [], "queue_pending": []}, 1),
+        ({"queue_running": [[1]], "queue_pending": []}, 2),  # the host has begun what it refused in part
+        (None, 2),
+    ],
+    ids=["idle", "busy", "gone"],
+)
+def test_what_a_record_has_left_behind_does_not_meet_the_next_one(failing, monkeypatch, queue, servers):
+    monkeypatch.setattr(Server, "queue", queue)
+    assert failing(True) == 1
+    assert len(Server.started) == servers
+
+
+def test_an_interrupt_keeps_the_outcomes_that_are_known(failing, monkeypatch, capsys, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify_result, "server_folders", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        failing(True)
+    printed = json.loads(capsys.readouterr().out)
+    assert [one["record"] for one in printed["results"]] == [str(tmp_path / "0")] and not printed["is_equal"]
 
 
 def test_conditions_that_are_known_of_both_and_differ_are_named():

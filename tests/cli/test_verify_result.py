@@ -4,9 +4,11 @@ Needs the reference model's files in reference_model/files.
 """
 
 import copy
+import hashlib
 import http.client
 import io
 import json
+import shutil
 import time
 
 import pytest
@@ -123,6 +125,38 @@ def test_a_video_that_was_changed_or_moved_away(made, checked, tmp_path):
     assert "demo.mp4 is not the file that was recorded" in checked(path=beside).differences
 
 
+def imitate(record, video: bytes) -> None:
+    """Another video in the demo's place, of which the record has the right hash."""
+    record["video_sha256"] = hashlib.sha256(video).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: imitate(record, b"another video"),
+        lambda record: (imitate(record, b"another video"), record["nodes"].update(video=None)),
+        lambda record: record.update(video_sha256=None),
+        lambda record: (record.update(files={}), record.pop("video_sha256"), record["nodes"].pop("video")),
+    ],
+    ids=["hash", "hash and node", "no hash", "no file"],
+)
+def test_another_video_is_found_whatever_the_record_says_of_it(made, checked, tmp_path, change):
+    beside = tmp_path / made[0].name
+    (tmp_path / made[1]["files"]["video"]).write_bytes(b"another video")
+    assert "demo.mp4 is not the video that the workflow makes" in checked(change, beside).differences
+
+
+def test_another_contact_sheet_is_found_or_said_not_to_be_compared(made, checked, tmp_path):
+    beside = tmp_path / made[0].name
+    shutil.copy(made[0].with_name("demo.mp4"), tmp_path)
+    shutil.copy(made[0].with_name("demo.png"), tmp_path)
+    assert checked(path=beside).notes == ["compared with its hash in the record only: demo.png"]
+    (tmp_path / "demo.png").write_bytes(b"another sheet")
+    assert checked(path=beside).differences == ["demo.png is not the file that was recorded"]
+    outcome = checked(lambda record: record.pop("contact_sheet_sha256"), beside)
+    assert outcome.is_equal and outcome.notes == ["not compared with anything: demo.png"]
+
+
 def test_nodes_of_other_packs_are_refused(checked):
     def foreign(record):
         record["workflow"]["x"] = {"class_type": "RunAnything", "inputs": {"code": "1"}}
@@ -189,12 +223,26 @@ def test_the_file_of_the_hosts_own_saver_is_only_mentioned(server, tmp_path):
     assert "the video was encoded to other bytes, as ComfyUI's Save Video may do" in outcome.notes
 
 
-def test_the_command_with_a_server_of_its_own(made, host_dir, monkeypatch, capsys):
-    """Another process, another server, another place of the pack; the recorded threads, not this machine's."""
+def test_the_command_with_a_server_of_its_own(server, made, host_dir, monkeypatch, capsys, tmp_path):
+    """Another process, another server, another place of the pack; the recorded threads, not this machine's.
+
+    The second record is of the same values under another title, which is in its video; the host's cache knows no title.
+    """
     path, record = made
+    workflow = copy.deepcopy(record["workflow"])
+    workflow["save_video"]["_meta"] = {"title": "保存　again"}
+    workflow["save_video"]["inputs"]["tiling"] = "off"  # or the host would answer from its cache here
+    titled = demo.make_video(server, workflow, Progress(io.StringIO()))
+    path2 = demo.write_results(tmp_path, "titled", titled["video"], titled["sheet"], titled["record"])["record"]
+    record2 = read_record(path2)
+    record3 = copy.deepcopy(record2)
+    record3["workflow"]["save_video"]["_meta"] = {"title": "another"}
+    path3 = path2.with_name("edited.json")
     monkeypatch.setenv("OMP_NUM_THREADS", str(record["threads"] + 1))
     monkeypatch.setenv("MKL_DYNAMIC", "FALSE")
-    assert verify_result.run({path: record}, None, True, host_dir) == 0
-    printed = json.loads(capsys.readouterr().out)["results"][0]
-    assert printed["is_equal"] and printed["frames_sha256"] == record["frames_sha256"]
-    assert not [text for text in printed["conditions"] if text.startswith("threads")]
+    assert verify_result.run({path: record, path2: record2, path3: record3}, None, True, host_dir) == 1
+    *equal, edited = json.loads(capsys.readouterr().out)["results"]
+    for printed in equal:
+        assert printed["is_equal"] and printed["frames_sha256"] == record["frames_sha256"]
+        assert not [text for text in printed["conditions"] if text.startswith("threads")]
+    assert edited["differences"][0] == "the encoded video has other bytes"

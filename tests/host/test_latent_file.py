@@ -103,13 +103,14 @@ def test_the_origin_counts_as_long_as_nothing_changed(tmp_path, samples):
 def test_the_list_names_both_folders_the_newest_first(folders, samples):
     import os
 
-    places = ["output/a.latent", "output/sub/中文.latent", "input/b.latent", "output/.hidden/c.latent", "output/d.png"]
+    deep = "1/2/3/4/5/6/7/8/中文.latent"
+    places = ["output/a.latent", f"output/{deep}", "input/b.latent", "output/.hidden/c.latent", "output/d.png"]
     for number, place in enumerate(places):
         (folders / place).parent.mkdir(parents=True, exist_ok=True)
         save_latent(folders / place, samples[:1], {})
         os.utime(folders / place, (number, number))
     names = list_latents()
-    assert names == ["b.latent [input]", "sub/中文.latent [output]", "a.latent [output]"]
+    assert names == ["b.latent [input]", f"{deep} [output]", "a.latent [output]"]
     assert [latent_path(name) for name in names] == [folders / places[2], folders / places[1], folders / places[0]]
 
 

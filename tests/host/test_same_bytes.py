@@ -55,10 +55,10 @@ def prompts():
 
 @pytest.fixture
 def sample(prompts):
-    """sample(mode, batch, **changed settings) -> the sampled latent, from a model that is loaded for it."""
+    """sample(mode, batch, dtype, **changed settings) -> the sampled latent, from a model that is loaded for it."""
 
-    def run(mode="exact", batch=1, **changed):
-        model = load_diffusion_model(REFERENCE_FOLDER / "wan_reference_dit_f16.gguf", "fp32", mode)
+    def run(mode="exact", batch=1, dtype="fp32", **changed):
+        model = load_diffusion_model(REFERENCE_FOLDER / "wan_reference_dit_f16.gguf", dtype, mode)
         latent = {"samples": torch.zeros(batch, *SIZE)}
         return sample_latent(model, *prompts, latent, **{**SETTINGS, **changed})["samples"]
 
@@ -93,11 +93,19 @@ LATENT_ROUNDING = 2.5e-3
 FRAME_ROUNDING = 1 / 510
 
 
-def test_threads_do_not_change_prompt_latent_and_frames(sample, vae, with_threads):
+def test_threads_do_not_change_prompt_and_frames(vae, with_threads):
     frames = with_threads(lambda: decode_latent(vae, {"samples": noise(1, *SIZE)}))
-    for results in (with_threads(lambda: encode()[0][0]), with_threads(sample), frames):
+    for results in (with_threads(lambda: encode()[0][0]), frames):
         assert results[1].std() > 1e-3
         assert all(torch.equal(result, results[1]) for result in results.values())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+def test_threads_do_not_change_a_latent(sample, with_threads, mode, dtype):
+    results = with_threads(lambda: sample(mode, dtype=dtype, steps=2))
+    assert results[1].std() > 0.1
+    assert all(torch.equal(result, results[1]) for result in results.values())
 
 
 def test_the_same_number_of_threads_gives_the_same_bytes(sample, vae, with_threads):

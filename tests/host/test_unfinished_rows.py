@@ -11,9 +11,9 @@ import torch
 
 from wan_gguf.cli import decode
 from wan_gguf.host import latent_file, sampler_turns
-from wan_gguf.host.latent_file import ORIGIN, latent_path, list_latents, load_latent
+from wan_gguf.host.latent_file import ORIGIN, list_latents, load_latent
 from wan_gguf.host.sampler import sample_latent, sample_rows
-from wan_gguf.host.unfinished_rows import NOTHING_KNOWN, ROW_FILE, VideoPlan, kept_if_stopped
+from wan_gguf.host.unfinished_rows import NOTHING_KNOWN, ROW_FILE, VideoPlan
 from wan_gguf.host.video_request import Request
 from wan_gguf.host.video_save import save_videos
 from wan_gguf.nodes.load_latent import WanGGUFLoadLatent
@@ -159,25 +159,6 @@ def test_a_row_that_fails_is_named_with_what_is_saved(failing, folder):
     with pytest.raises(RuntimeError, match=rf"(?s)^row 3 of 4: sampling step 1 of 1.*; {re.escape(said)}"):
         sample_rows(failing(None), plan=PLAN)
     assert names(folder) == FILES
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("no memory"),
-        MemoryError("no memory"),
-        ValueError("x"),
-        KeyboardInterrupt(),
-        SystemExit(1),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_every_other_error_passes_as_it_is_and_the_log_tells(failing, folder, caplog, error):
-    with pytest.raises(type(error)) as caught:
-        sample_rows(failing(error), plan=PLAN)
-    assert caught.value is error
-    assert names(folder) == FILES
-    assert f"sampling stopped in row 3 of 4; finished rows 1, 2: saved in {folder}" in caplog.text
 
 
 def test_a_failure_between_two_turns_loses_nothing_either(rows, folder, monkeypatch):
@@ -331,14 +312,3 @@ def test_a_list_whose_workflow_is_not_known_is_saved_all_the_same(failing, folde
     assert names(folder) == ["row_0001_00001_.latent", "row_0002_00001_.latent"]
     job = decode.read_job(folder / "row_0001_00001_.latent")
     assert (job.video, job.vae_name) == ({}, None)
-
-
-def test_the_text_stays_short_for_long_lists(folder):
-    with pytest.raises(RuntimeError) as caught, kept_if_stopped(30, NOTHING_KNOWN) as results:
-        for number in range(1, 26):
-            results.finish(number, {"samples": torch.zeros(1, 16, 1, 2, 2)})
-        results.current = 26
-        raise RuntimeError("no")
-    text = str(caught.value)
-    assert text.startswith("row 26 of 30: no; finished rows 1, 2, 3,") and "row_0020_00001_.latent and 5 more;" in text
-    assert len(names(folder)) == 25 and latent_path(list_latents()[0]).parent == folder

@@ -111,6 +111,15 @@ def test_ten_bits_come_from_the_floats(tmp_path):
     assert levels == {"yuv444p": 1, "yuv444p10le": levels["yuv444p10le"]} and levels["yuv444p10le"] >= 3
 
 
+@pytest.mark.parametrize("size", [16, 32, 48])
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if codec != "h265"])
+def test_small_frames_are_written_whole(tmp_path, codec, size):
+    """Other than with h265, see test_video_x265.py."""
+    noise = torch.rand(9, size, size, 3, generator=torch.Generator().manual_seed(0))
+    write(tmp_path / "a", video_format(codec, -1, "auto", 16, 16), noise, width=size, height=size)
+    assert read(tmp_path / "a")[0].shape == (9, size, size, 3)
+
+
 def test_odd_sides_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"yuv420p needs even sides, the frames are 63 x 48 px; choose yuv444p"):
         VideoWriter(tmp_path / "a", VideoFormat("h264", "yuv420p", 19, 16.0), 63, 48, {})

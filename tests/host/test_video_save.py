@@ -11,16 +11,12 @@ import comfy.utils
 import pytest
 import torch
 
-from wan_gguf.host import latent_file, video_memory, video_save
+from wan_gguf.host import video_memory, video_save
 from wan_gguf.host.latent_file import load_latent
 from wan_gguf.host.video_memory import AUTO, TILE_SIZES_PX, choices, is_out_of_memory, piece_bytes
-from wan_gguf.host.video_request import Request
-from wan_gguf.host.video_save import save_videos
+from wan_gguf.tests.host.video_jobs import TAGS, VAE_NAME, names, save
 from wan_gguf.tests.host.video_vaes import make_latent, make_vae
 from wan_gguf.tests.own_folders import own_folders
-
-TAGS = {"prompt": {"1": {"class_type": "X", "inputs": {}}}, "workflow": {"nodes": []}}
-VAE_NAME = "narrow.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +28,6 @@ def vae():
 def output(tmp_path, monkeypatch):
     """The host's output folder; input and user beside it."""
     return own_folders(tmp_path, monkeypatch, "output", "input", "user")
-
-
-def request(**changes):
-    asked = {"filename_prefix": "v", "codec": "h264", "crf": -1, "pixel_format": "auto", "fps": 0.0, "tiling": "auto"}
-    return Request(**{**asked, **changes})
-
-
-def save(vae, latent, tags=TAGS, **changes):
-    return save_videos(vae, latent, request(**changes), tags, VAE_NAME)
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_video_its_record_and_its_latent(vae, output):
@@ -160,31 +143,6 @@ def test_an_interrupt_leaves_the_latent_and_the_next_run_is_whole(vae, output, m
             save(vae, make_latent("2.1", 3))
     assert names(output) == ["v_00001_.latent"]
     assert save(vae, load_latent(output / "v_00001_.latent")).videos[0].record["frames"] == 9
-
-
-def test_an_output_folder_that_refuses_the_latent_does_not_lose_it(vae, output, monkeypatch):
-    original = latent_file.save_latent
-
-    def refuse(path, *rest):
-        if path.parent == output:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        original(path, *rest)
-
-    monkeypatch.setattr(latent_file, "save_latent", refuse)
-    with pytest.raises(OSError, match=r"No space left on device.*; the latent is safe in .*input.*v_00001_.latent"):
-        save(vae, make_latent("2.1", 3))
-    assert names(output) == []
-    kept = load_latent(output.parent / "input" / "v_00001_.latent")
-    assert torch.equal(kept["samples"], make_latent("2.1", 3)["samples"])
-
-
-def test_with_no_room_anywhere_the_latent_stays_in_memory_and_the_error_says_so(vae, output, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(latent_file, "save_latent", refuse)
-    with pytest.raises(OSError, match=r"the latent is in ComfyUI's memory only; make room .* queue again"):
-        save(vae, make_latent("2.1", 3))
 
 
 def test_nothing_is_overwritten_by_a_program_that_took_the_number_meanwhile(vae, output, monkeypatch):

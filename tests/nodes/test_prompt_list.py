@@ -98,17 +98,39 @@ def test_right_and_linked_lists_are_accepted(input_folder):
     assert WanGGUFPromptList.validate_inputs(None, "csv", "none") is True
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"cfg": 0.5}, "cfg must be from"),
-        ({"width": 100}, "width must be a multiple of 16, got 100; nearest: 96 or 112"),
-        ({"frames": 80}, "frames must be 1"),
-    ],
-)
+SIZES = [
+    ({"width": 100}, "width must be a multiple of 16, got 100; nearest: 96 or 112"),
+    ({"height": 16400}, "height must be at most 16384 px, got 16400"),
+    ({"frames": 80}, "frames must be 1"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), [({"cfg": 0.5}, "cfg must be from"), *SIZES])
 def test_defaults_are_checked_like_the_rows(changed, message):
     with pytest.raises(ValueError, match=message):
         run("a", **changed)
+
+
+@pytest.mark.parametrize("text", ["a", None], ids=["list known", "list linked"])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        *SIZES,
+        ({"seed": -1}, "seed must be a whole number from 0 to 18446744073709551615, got -1"),
+        ({"seed_policy": "random"}, "seed policy must be one of from the row, fixed, increment, got 'random'"),
+    ],
+)
+def test_settings_that_will_not_do_are_refused_when_the_workflow_is_queued(text, changed, message):
+    settings = {"seed_policy": "increment", "seed": 2**64 - 1, "width": 64, "height": 32, "frames": 17}
+    assert WanGGUFPromptList.validate_inputs(text, "text", "none", **settings) is True
+    assert WanGGUFPromptList.validate_inputs(text, "text", "none", **dict.fromkeys(settings)) is True
+    assert WanGGUFPromptList.validate_inputs(text, "text", "none", **settings | changed).startswith(message)
+
+
+def test_seeds_that_count_beyond_the_last_one_are_refused_when_the_workflow_is_queued():
+    found = WanGGUFPromptList.validate_inputs("a\nb", "text", "none", "increment", 2**64 - 1)
+    assert found == f"line 2, column seed: must be a whole number from 0 to {2**64 - 1}, got {2**64}"
+    assert WanGGUFPromptList.validate_inputs("a\nb", "text", "none", "fixed", 2**64 - 1) is True
 
 
 def test_a_changed_file_is_read_again(input_folder):

@@ -104,7 +104,30 @@ def test_wrong_values_are_refused_when_the_job_is_queued(output, values, message
     assert WanGGUFSaveVideo.validate_inputs(**values).startswith(message)
 
 
-@pytest.mark.parametrize("values", [{}, {"codec": "vp9", "crf": 63}, {"crf": 60}, {"pixel_format": "rgb24"}])
+NESTED = {"filename_prefix": "%year%/./子 a//%width%x%height%"}
+NO_NAMES = {
+    "too long": ("红" * 67, "must have 200 bytes in UTF-8 or fewer, got 201"),
+    "a folder too long": ("d" * 300 + "/v", "must have 200 bytes"),
+    "of no file": ("a\0b", r"without '\x00'"),
+    "steering a terminal": ("a\x1b[31m", r"without '\x1b'"),
+    "half of a character": ("a\ud83d", "must be valid Unicode"),
+    "not on Windows": ("a/b:c/v", "without ':'"),
+    "the interface's date": ("%date:yyyy-MM-dd%/v", "; write %year%-%month%-%day% in place of %date:...%"),
+}
+
+
+@pytest.mark.parametrize("what", NO_NAMES)
+def test_names_that_no_file_can_have_are_refused_when_queued_and_before_anything_else(output, what):
+    """A prefix that is linked is known at execution only; nothing else of the node has been looked at by then."""
+    prefix, reason = NO_NAMES[what]
+    refusal = WanGGUFSaveVideo.validate_inputs(filename_prefix=prefix)
+    assert refusal.startswith("filename_prefix: each folder and the name must ") and reason in refusal
+    with pytest.raises(ValueError) as refused:
+        WanGGUFSaveVideo.execute(None, None, filename_prefix=prefix)
+    assert str(refused.value) == refusal
+
+
+@pytest.mark.parametrize("values", [{}, {"codec": "vp9", "crf": 63}, {"crf": 60}, {"pixel_format": "rgb24"}, NESTED])
 def test_right_values_and_linked_ones_pass(output, values):
     """A linked codec is unknown when the job is queued; crf and pixel format are then checked at execution."""
     assert WanGGUFSaveVideo.validate_inputs(**values) is True

@@ -1,5 +1,6 @@
 """Prompt lists: the three kinds, every refusal with its line and column, seeds, and limits equal to the nodes'."""
 
+import codecs
 import json
 
 import pytest
@@ -122,7 +123,9 @@ BAD_LINES = [
     ("csv", "prompt;seed\na;1\n", "line 1: the header's columns are separated by semicolons; commas are allowed"),
     ("csv", "prompt\tseed\na\t1\n", "line 1: the header's columns are separated by tabs"),
     ("csv", "prompt,seed\n,1\n", "line 2, column prompt: is empty; every row needs a prompt"),
-    ("jsonl", '{"prompt": "a"}\n{"prompt": "b"', "line 2: Expecting ',' delimiter"),
+    ("jsonl", '{"prompt": "a"}\n{"prompt": "b"', "line 2: Expecting ',' delimiter at character 15; every line"),
+    ("csv", f"{'a paragraph ' * 9999},b\n", f"line 1: column '{'a paragraph ' * 4}a parag ... is unknown; allowed"),
+    ("jsonl", '{"prompt": "a", "%s": 1}' % ("x" * 99), f"line 1: column '{'x' * 55} ... is unknown; allowed: prompt"),
     ("jsonl", '["a"]', "line 1: a JSON list; every line is a JSON object such as"),
     ("jsonl", '{"seed": 1}', "line 1, column prompt: is empty"),
     ("jsonl", '{"prompt": " "}', "line 1, column prompt: is empty"),
@@ -218,6 +221,19 @@ def test_a_file_is_utf_8_with_or_without_a_byte_order_mark(tmp_path):
 def test_another_encoding_is_refused_with_its_line(encoding):
     with pytest.raises(PromptListError, match=r"line [12]: byte 0x\w\w is not UTF-8; save the list as UTF-8 \(not as"):
         decode_list("prompt,seed\n一个红色的圆,7\n".encode(encoding))
+
+
+def test_a_byte_order_mark_does_not_shift_the_byte_that_is_named():
+    with pytest.raises(PromptListError, match="line 2: byte 0xb0 is not UTF-8"):
+        decode_list(codecs.BOM_UTF8 + b"a\n\xb0\n")
+
+
+def test_text_in_utf_16_is_refused_without_a_byte_order_mark_too():
+    """ASCII letters with zeros between them are valid UTF-8."""
+    with pytest.raises(PromptListError, match=r"^line 1: has a NUL character; save the list as UTF-8 \("):
+        decode_list("a red circle\nblue".encode("utf-16-le"))
+    with pytest.raises(PromptListError, match=r"^line 3: has a NUL character"):
+        decode_list(b"a\n\nb\0\n")
 
 
 def test_the_ending_says_the_kind():
