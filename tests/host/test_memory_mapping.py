@@ -61,8 +61,9 @@ def test_a_model_takes_no_anonymous_memory_for_its_packed_weights(warm, large_fi
     # dense parameters of this model are 7 MB; a copy of the packed weights would add 19 MB at the stage that makes it
     dense_bytes = sum(param.nbytes for param in model.model.parameters() if type(param) is torch.nn.Parameter)
     assert all(grown < dense_bytes + packed_bytes / 2 for grown in seen.values()), (seen, dense_bytes, packed_bytes)
+    before_copies = anonymous_bytes()
     copies = [layer.packed.data.clone() for layer in packed_layers(model)]
-    assert anonymous_bytes() - start > packed_bytes, "the measurement does not see a copy"
+    assert anonymous_bytes() - before_copies > 0.9 * packed_bytes, "the measurement does not see a copy"
     del copies
 
 
