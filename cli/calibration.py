@@ -17,6 +17,7 @@ from ..convert.plan import plan_gguf
 from ..convert.run import convert
 from ..convert.source import Source
 from ..convert.type_costs import matrices
+from ..text.prompt_checks import check_prompts
 from ..text.prompt_list import Row, load_prompt_list
 from .conversion_progress import ConversionProgress
 from .demo import run_workflow
@@ -54,6 +55,7 @@ def kept_file(target: Path) -> Path:
 def calibrate(source: Source, options: argparse.Namespace) -> Importance:
     """Record all prompts; the file of the record stays, but not of a dry run. Raises CliError, ValueError, OSError."""
     rows = load_prompt_list(options.calibrate)
+    check_prompts(rows, ("prompt",))
     kept = kept_file(options.target)
     if kept.exists() and not options.force:
         raise UsageError(f"{kept}: exists; use it with --importance, or overwrite it with --force")

@@ -32,20 +32,26 @@ class Result:
     files: dict[str, list[bytes]]
 
 
-def generate(port: int, workflow: dict, on_progress: OnProgress, fetch: tuple[str, ...] = ()) -> Result:
+def generate(
+    port: int, workflow: dict, on_progress: OnProgress, fetch: tuple[str, ...] = (), extra_pnginfo: dict | None = None
+) -> Result:
     """Run a workflow; `on_progress(node_id, value, max)` follows it, the files of the `fetch` nodes are brought along.
 
+    `extra_pnginfo`: what nodes get beside the workflow, as the interface sends it.
     Raises CliError with the host's reason if it refuses or fails, ServerGoneError if it ends meanwhile.
     """
-    return asyncio.run(_generate(port, workflow, on_progress, fetch))
+    body = {"prompt": workflow}
+    if extra_pnginfo is not None:
+        body["extra_data"] = {"extra_pnginfo": extra_pnginfo}
+    return asyncio.run(_generate(port, body, on_progress, fetch))
 
 
-async def _generate(port: int, workflow: dict, on_progress: OnProgress, fetch: tuple[str, ...]) -> Result:
+async def _generate(port: int, body: dict, on_progress: OnProgress, fetch: tuple[str, ...]) -> Result:
     client = uuid.uuid4().hex
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=_NO_LIMIT) as session:
             async with session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket:
-                prompt = await _queue(session, workflow, client)
+                prompt = await _queue(session, {**body, "client_id": client})
                 stage_s = await _follow(socket, prompt, on_progress)
             outputs = await _outputs(session, prompt)
             files = {node: await _files(session, outputs.get(node, {})) for node in fetch}
@@ -54,8 +60,8 @@ async def _generate(port: int, workflow: dict, on_progress: OnProgress, fetch: t
         raise ServerGoneError("ComfyUI stopped answering") from failure
 
 
-async def _queue(session: aiohttp.ClientSession, workflow: dict, client: str) -> str:
-    async with session.post("/prompt", json={"prompt": workflow, "client_id": client}) as response:
+async def _queue(session: aiohttp.ClientSession, body: dict) -> str:
+    async with session.post("/prompt", json=body) as response:
         answer = await response.json(content_type=None)
     if response.status != 200 or answer.get("node_errors"):  # 200 with errors: the host would run only a part of it
         raise CliError(f"ComfyUI refused the workflow: {refusal(answer)}")

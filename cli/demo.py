@@ -60,8 +60,10 @@ def make_video(server: HostServer, workflow: dict, progress: Progress) -> dict:
     return {"video": videos[0], "sheet": png_bytes(sheet), "record": record}
 
 
-def run_workflow(server: HostServer, workflow: dict, progress: Progress, fetch: tuple[str, ...]) -> Result:
-    """Run it, showing its stages; the files of the `fetch` nodes come along. Raises CliError with the server's log."""
+def run_workflow(
+    server: HostServer, workflow: dict, progress: Progress, fetch: tuple[str, ...], extra_pnginfo: dict | None = None
+) -> Result:
+    """Run it as client.generate does, showing its stages. Raises CliError with the server's log."""
     names = titles(workflow)
 
     def show(node: str, value: float, maximum: float) -> None:
@@ -69,7 +71,7 @@ def run_workflow(server: HostServer, workflow: dict, progress: Progress, fetch: 
         progress.step(value, maximum)
 
     try:
-        return generate(server.port, workflow, show, fetch)
+        return generate(server.port, workflow, show, fetch, extra_pnginfo)
     except ServerGoneError as failure:
         raise CliError(server.explain(str(failure))) from failure
     finally:

@@ -11,6 +11,7 @@ It lies beside the video as JSON. Version 1; other programs of this pack may add
     frames_sha256    of the raw RGB bytes of all frames in order
     frame_hashes     the first 16 hex digits of the same for each frame
     video_sha256     of the video file; contact_sheet_sha256 of the demo's sheet
+    tiling           nodes that decoded -> "off" or the tiles they took, see record_tiling.py
     versions         of this pack, ComfyUI, torch, Python and the packages that compute
     device, threads, cpu_capability, platform      where it was computed; null where it is not known
     nodes            which nodes of the workflow gave the frames and the video
@@ -31,6 +32,7 @@ from .errors import CliError
 from .model_names import model_names
 from .output import file_sha256, frames_sha256
 from .paths import MODEL_FILES
+from .record_tiling import told_tiling
 from .requirements import pack_version
 from .server import HostServer
 from .workflow import SETTINGS, settings_of
@@ -59,6 +61,7 @@ def make_record(
         "frames_sha256": frames_sha256(frames),
         "frame_hashes": frame_hashes(frames),
         "video_sha256": None if video is None else hashlib.sha256(video).hexdigest(),
+        "tiling": told_tiling(result.outputs),
         **conditions,
         "nodes": dict(nodes),
         "workflow": workflow,

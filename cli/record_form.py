@@ -12,6 +12,7 @@ from pathlib import Path
 from .batch_names import SHEET_NAME
 from .errors import UsageError
 from .input_files import place_of, stays_inside
+from .record_tiling import is_tiling
 from .redrawn_line import printable
 
 NEWEST_VERSION = 1
@@ -128,6 +129,9 @@ def _kind_problem(record: dict) -> str | None:
     threads = record.get("threads")
     if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
         return f"threads is not a number from 1 to {MAX_THREADS}"
+    tiling = record.get("tiling", {})
+    if not isinstance(tiling, dict) or not all(is_tiling(value) for value in tiling.values()):
+        return 'tiling is not an object of nodes and "off" or tile_px and overlap_px'
     return None
 
 

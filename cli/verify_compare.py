@@ -1,7 +1,8 @@
 """A record, and the files beside it, against what its workflow has just made again.
 
 The record may have been edited, so what is compared does not follow from it alone: the videos of this pack's saver are
-always compared, because their bytes are certain, and a file that nothing was compared with is named.
+always compared, because their bytes are certain (the host's Save Video promises none), and a file that nothing was
+compared with is named.
 """
 
 import hashlib
@@ -15,9 +16,8 @@ from .errors import CliError
 from .output import decode_frames, file_sha256, frames_sha256
 from .record import NODES, asked_for, frame_hashes, told_frames_sha256
 from .record_form import recorded_files
+from .record_tiling import OWN_SAVER
 from .verify_outcome import Outcome
-
-OWN_SAVER = "WanGGUFSaveVideo"  # its files are the same bytes for the same frames; the host's Save Video promises none
 
 
 class Made:

@@ -18,6 +18,7 @@ from .input_files import marked_inputs
 from .model_search import Found, find_models, server_folders
 from .record import local_conditions
 from .record_inputs import changed_inputs, check_kept, placed_inputs
+from .record_tiling import check_memory, made_again
 from .server import HostServer
 from .terminal import Progress, answer
 from .verify_compare import compare, fetched_nodes
@@ -132,7 +133,8 @@ def check(server: HostServer, path: Path, record: dict, progress: Progress, unkn
     _refuse_unknown_nodes(known, record["workflow"])
     check_kept(path, record, {name: marked_inputs(known[name]) for name in class_types(record["workflow"])})
     with placed_inputs(server.base, path, record):
-        result = run_workflow(server, record["workflow"], progress, fetched_nodes(record))
+        result = run_workflow(server, record["workflow"], progress, fetched_nodes(record), made_again(record))
+    check_memory(record, result.outputs)
     compare(outcome, path, record, result)
     outcome.conditions = changed_conditions(record, local_conditions(server))
     return outcome

@@ -15,6 +15,7 @@ from .graph_files import chosen_vae
 from .graph_walk import inputs_of, kind_of, latent_source, source_of
 
 SAVER, LIST = "WanGGUFSaveVideo", "WanGGUFPromptList"
+AGAIN = "wan_gguf_again"  # in extra_pnginfo: what a run that makes a result again takes from its record
 VIDEO_SETTINGS = ("codec", "crf", "pixel_format", "fps", "tiling")  # inputs of the saver that a latent remembers
 
 
@@ -39,8 +40,16 @@ def video_plan(hidden: io.HiddenHolder | None, n_rows: int) -> VideoPlan:
 
 def run_tags(hidden: io.HiddenHolder) -> dict[str, Any]:
     """Prompt and workflow under the names that the host's Save Video gives them."""
-    tags = dict(hidden.extra_pnginfo or {})
+    tags = {name: value for name, value in (hidden.extra_pnginfo or {}).items() if name != AGAIN}
     return tags | ({} if hidden.prompt is None else {"prompt": _as_queued(hidden.prompt)})
+
+
+def tiling_again(hidden: io.HiddenHolder | None) -> str | None:
+    """The tiling a record has for the node `hidden` belongs to, where a run makes the record's result again."""
+    told = None if hidden is None else hidden.extra_pnginfo
+    for name in (AGAIN, "tiling"):
+        told = told.get(name) if isinstance(told, Mapping) else None
+    return told.get(str(hidden.unique_id)) if isinstance(told, Mapping) else None
 
 
 def _as_queued(graph: Mapping) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .category import CATEGORY
 from .file_prefix import check_prefix
 from .graph import refuse_wrong_files
 from .graph_files import chosen_vae
-from .graph_saving import run_tags
+from .graph_saving import run_tags, tiling_again
 from .graph_walk import inputs_of
 
 DEFAULT_PREFIX = "wan_gguf/video"
@@ -80,6 +80,8 @@ class WanGGUFSaveVideo(io.ComfyNode):
         check_prefix(filename_prefix)
         refuse_wrong_files(cls.hidden)
         _refuse_missing_images(cls.hidden, images)
+        if tiling == AUTO:
+            tiling = tiling_again(cls.hidden) or AUTO
         request = Request(filename_prefix, codec, crf, pixel_format, fps, tiling, keep_latent, images)
         node_id = None if cls.hidden is None else cls.hidden.unique_id
         tags = {} if cls.hidden is None else run_tags(cls.hidden)

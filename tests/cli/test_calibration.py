@@ -76,11 +76,14 @@ def test_what_cannot_be_recorded_is_refused_before_anything_starts(monkeypatch, 
     assert "--calibrate needs the model's --text-encoder FILE" in failure(capsys, wide, *asked)
     missing = ["--text-encoder", tmp_path / "none.gguf"]
     assert "--text-encoder: there is no file" in failure(capsys, wide, *asked, *missing)
+    heavy = tmp_path / "heavy.txt"
+    heavy.write_text("a red circle\n(a blue square:99)\n")
+    assert "line 2, column prompt: " in failure(capsys, REFERENCE, *asked[:-1], heavy)
     assert "No such file or directory" in failure(capsys, REFERENCE, *asked[:-1], tmp_path / "none.txt")
     kept_file(tmp_path / "a.gguf").write_bytes(b"")
     assert "exists; use it with --importance, or overwrite it with --force" in failure(capsys, REFERENCE, *asked)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["p.txt", "i2v.safetensors", "t2v.safetensors", "a.importance.safetensors"]
+        ["p.txt", "heavy.txt", "i2v.safetensors", "t2v.safetensors", "a.importance.safetensors"]
     )
 
 

@@ -33,6 +33,7 @@ def written(tmp_path):
         {"frames_sha256": None, "models": {"a.gguf": None}, "nodes": {"frames": None}},
         {"video_sha256": None, "files": {"video": "红_seed0.mp4"}, "settings": {"seed": 1}, "of a later version": [1]},
         {"workflow": {"a": {**NODE, "inputs": {"x": {"__value__": ["b", "c"]}}, "_meta": {"title": "保存　视频"}}}},
+        {"tiling": {"save_video": "off", "3": {"tile_px": 256, "overlap_px": 64}}},
         {"inputs": {"子/图\u3000a.png [temp]": {"file": "inputs/1-图.png", "sha256": "0" * 64}, "../no.png": None}},
     ],
 )
@@ -85,6 +86,8 @@ def test_a_file_of_another_program(written, value, message):
         ({"nodes": ["save_frames"]}, "nodes is not an object"),
         ({"settings": "seed 5"}, "settings is not an object"),
         ({"files": 5}, "files is not an object"),
+        ({"tiling": {"save": "auto"}}, "tiling is not an object of nodes"),
+        ({"tiling": "off"}, "tiling is not an object of nodes"),
         ({"threads": "2"}, "threads is not a number from 1 to 1024"),
         ({"threads": True}, "threads is not a number"),
         ({"threads": 10**9}, "threads is not a number"),

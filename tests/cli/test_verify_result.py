@@ -202,6 +202,27 @@ def test_frames_and_file_of_the_streaming_node(server, tmp_path):
     assert len(check(server, path, record, progress).differences) == 3  # the seed of the settings, too
 
 
+def test_tiles_that_were_chosen_by_the_memory_are_taken_again(server, tmp_path, monkeypatch):
+    """The workflow leaves the choice to the node, which now has room for whole frames."""
+    workflow = with_settings(load_workflow(), {"steps": 1, "frames": 1, "width": 320, "height": 64})
+    progress, short_of_memory = Progress(io.StringIO()), {"wan_gguf_again": {"tiling": {"save_video": "256"}}}
+    result = demo.run_workflow(server, workflow, progress, ("save_video", "save_frames"), short_of_memory)
+    parts = (decode_frames(result.files["save_frames"]), result.files["save_video"][0], model_hashes(workflow))
+    record = make_record(workflow, result, *parts, local_conditions(server))
+    assert record["tiling"] == {"save_video": {"tile_px": 256, "overlap_px": 64}}
+    path = tmp_path / "result.json"
+    (tmp_path / "result.mp4").write_bytes(parts[1])
+    forget(server)
+    outcome = check(server, path, record, progress)
+    assert (outcome.differences, outcome.notes) == ([], [])
+    with monkeypatch.context() as patch, pytest.raises(CliError, match="save_video decoded whole frames then, and now"):
+        patch.setattr(verify_result, "made_again", lambda record: short_of_memory)
+        check(server, path, record | {"tiling": {"save_video": "off"}}, progress)
+    del record["tiling"]
+    forget(server)
+    assert "1 of 1 frames differ, the first is frame 0 (from 0)" in check(server, path, record, progress).differences
+
+
 def test_the_file_of_the_hosts_own_saver_is_only_mentioned(server, tmp_path):
     """It may differ on another machine; the frames may not."""
     workflow = with_settings(load_workflow(), {"seed": 5, "steps": 1, "frames": 5})

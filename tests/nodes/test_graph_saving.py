@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from wan_gguf.host.unfinished_rows import NOTHING_KNOWN, VideoPlan
 from wan_gguf.host.video_request import Request
 from wan_gguf.nodes import sampler as sampler_module
-from wan_gguf.nodes.graph_saving import VIDEO_SETTINGS, video_plan
+from wan_gguf.nodes.graph_saving import AGAIN, VIDEO_SETTINGS, run_tags, tiling_again, video_plan
 from wan_gguf.nodes.sampler import WanGGUFSampler
 
 VIDEO = {"codec": "vp9", "crf": 30, "pixel_format": "auto", "fps": 24.0, "tiling": "off"}
@@ -53,6 +53,24 @@ def test_what_the_host_notes_while_it_runs_is_left_out():
     before = copy.deepcopy(graph)
     assert plan(graph).tags["prompt"] == GRAPH
     assert graph == before
+
+
+def hidden(extra_pnginfo: object, node: object = "save") -> io.HiddenHolder:
+    """As the host gives them to the node `node`."""
+    known = {io.Hidden.prompt: GRAPH, io.Hidden.unique_id: node, io.Hidden.extra_pnginfo: extra_pnginfo}
+    return io.HiddenHolder.from_dict(known)
+
+
+def test_the_tiles_of_a_run_that_makes_a_result_again_are_in_no_file():
+    again = hidden({**WORKFLOW, AGAIN: {"tiling": {"save": "256", "5": "off"}}})
+    assert tiling_again(again) == "256" and run_tags(again) == {**WORKFLOW, "prompt": GRAPH}
+    assert tiling_again(hidden({AGAIN: {"tiling": {"save": "256"}}}, node="other")) is None
+
+
+@pytest.mark.parametrize("extra", [None, WORKFLOW, {AGAIN: None}, {AGAIN: {"tiling": "256"}}, {AGAIN: {"tiling": {}}}])
+def test_any_other_run_has_none(extra):
+    assert tiling_again(hidden(extra)) is None
+    assert tiling_again(None) is None
 
 
 def test_the_settings_are_those_that_a_latent_of_save_video_remembers():

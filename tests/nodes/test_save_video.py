@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import nodes as host_nodes
+from wan_gguf.host import video_memory
 from wan_gguf.nodes.load_latent import WanGGUFLoadLatent
 from wan_gguf.nodes.save_video import WanGGUFSaveVideo
 from wan_gguf.tests.own_folders import own_folders
@@ -38,9 +39,9 @@ def latent():
     return {"samples": samples, "wan_gguf": {"seed": 3}}
 
 
-def in_graph(monkeypatch, prompt=PROMPT, node="3"):
+def in_graph(monkeypatch, prompt=PROMPT, node="3", **extra):
     """As the host executes the node: with the queued graph as hidden inputs."""
-    hidden = SimpleNamespace(prompt=prompt, unique_id=node, extra_pnginfo={"workflow": {"nodes": [1]}})
+    hidden = SimpleNamespace(prompt=prompt, unique_id=node, extra_pnginfo={"workflow": {"nodes": [1]}, **extra})
     monkeypatch.setattr(WanGGUFSaveVideo, "hidden", hidden, raising=False)
 
 
@@ -60,6 +61,26 @@ def test_it_shows_and_hands_on_the_video_as_the_hosts_save_video_does(output, va
         tags = {name: json.loads(container.metadata[name]) for name in ("prompt", "workflow", "wan_gguf")}
     assert tags["prompt"] == PROMPT and tags["workflow"] == {"nodes": [1]}
     assert (tags["wan_gguf"]["sampling"], tags["wan_gguf"]["vae_name"]) == ({"seed": 3}, "vae.safetensors")
+
+
+def test_tiles_that_memory_chose_are_taken_again_from_a_record(output, vae, monkeypatch):
+    """The file is the same to the byte; a setting of the node's own is stronger."""
+    latent = {"samples": torch.randn(1, 16, 1, 2, 40, generator=torch.Generator().manual_seed(0))}
+    in_graph(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(video_memory, "_free_bytes", lambda *_: 0)
+        (chosen,) = WanGGUFSaveVideo.execute(latent, vae, filename_prefix="a/v").ui["wan_gguf"]
+    (whole,) = WanGGUFSaveVideo.execute(latent, vae, filename_prefix="b/v").ui["wan_gguf"]
+    in_graph(monkeypatch, wan_gguf_again={"tiling": {"3": "256"}})
+    (again,) = WanGGUFSaveVideo.execute(latent, vae, filename_prefix="c/v").ui["wan_gguf"]
+    (off,) = WanGGUFSaveVideo.execute(latent, vae, filename_prefix="d/v", tiling="off").ui["wan_gguf"]
+    assert chosen["video"]["tiling"] == again["video"]["tiling"] == {"tile_px": 256, "overlap_px": 64}
+    assert chosen["frames_sha256"] == again["frames_sha256"] != whole["frames_sha256"] == off["frames_sha256"]
+    first, second = ((output / name / "v_00001_.mp4").read_bytes() for name in "ac")
+    assert first == second
+    in_graph(monkeypatch, wan_gguf_again={"tiling": {"3": "300"}})
+    with pytest.raises(ValueError, match="tiling: '300' is unknown"):
+        WanGGUFSaveVideo.execute(latent, vae)
 
 
 def test_images_come_when_asked(output, vae, latent):
