@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .batch_address import shown_address
 from .batch_collect import check_done
-from .batch_files import place_folder
+from .batch_files import SERVER_OUTPUT, place_folder
 from .batch_jobs import Named, read_jobs
 from .batch_models import ModelHashes
 from .batch_run import Runner
@@ -22,8 +22,6 @@ from .errors import CliError
 from .server import HostServer
 from .terminal import answer, say
 from .workflow import class_types
-
-SERVER_OUTPUT = ".server"  # in the results' folder: what our own server has saved and is not collected yet
 
 
 def run(options: argparse.Namespace, host_dir: Path) -> int:

@@ -5,10 +5,19 @@ import shutil
 from pathlib import Path
 
 from .batch_api import Api, NoSuchFileError
-from .batch_files import PREFIX, copy_place, holds_job, partial_folder, place_folder, publish, wanted_files
+from .batch_files import (
+    PREFIX,
+    SERVER_OUTPUT,
+    copy_place,
+    holds_job,
+    partial_folder,
+    place_folder,
+    publish,
+    wanted_files,
+)
 from .batch_inputs import fetch_inputs
 from .batch_record import Conditions, finish_folder
-from .batch_store import Job, Store
+from .batch_store import OPEN_STATES, Job, Store
 from .client import ServerGoneError
 from .errors import CliError
 
@@ -59,13 +68,15 @@ def check_done(store: Store, out: Path) -> list[str]:
         if not _fill_places(store, out, key):
             store.again(key, counts=False)
             notes.append(f"{_targets(store, out, key)[0].name} was done, but is gone; it is made again")
-    for key in store.keys("waiting", "queued"):
+    for key in store.keys(*OPEN_STATES):
         there = [target for target in _targets(store, out, key) if target.exists()]
         if there and _fill_places(store, out, key):
             found.append(key)
         else:
             foreign += there
     store.found(found)
+    for key in found:
+        drop_server_files(out / SERVER_OUTPUT, store.job(key))
     if found:
         notes.append(f"taken over: {len(found)} results found in {out}; to have one made again, delete its folder")
     if foreign:

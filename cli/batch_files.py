@@ -21,6 +21,7 @@ from .batch_store import Job
 from .errors import CliError
 
 PREFIX = "wan_gguf_batch"  # the folder in the server's output folder that all batches' files lie in
+SERVER_OUTPUT = ".server"  # in the results' folder: what our own server has saved and is not collected yet
 _MAX_ENDING = 20
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from wan_gguf.cli import batch_run
 from wan_gguf.cli.batch_collect import check_done
+from wan_gguf.cli.batch_files import PREFIX, SERVER_OUTPUT
 from wan_gguf.cli.batch_store import FILE_NAME, opened_store
 from wan_gguf.cli.errors import CliError
 from wan_gguf.cli.record_form import read_record
@@ -146,6 +147,28 @@ def test_how_many_are_taken_over_is_said(tmp_path):
         (note,) = check_done(store, tmp_path)
         assert note == f"taken over: 3 results found in {tmp_path}; to have one made again, delete its folder"
         assert store.counts()["done"] == 3 and check_done(store, tmp_path) == []
+
+
+@pytest.mark.parametrize("state", ["queued", "made"])
+def test_a_kill_between_a_folder_and_the_store_has_nothing_made_again(tmp_path, state):
+    """Nor fetched: with Ray the server has ended with the client. Copies of a server of our own are removed."""
+
+    async def scenario():
+        async with serving() as fake:
+            await BatchCase(tmp_path, fake.address, colours(2)).run()
+
+    asyncio.run(scenario())
+    with opened_store(tmp_path) as store:
+        key = store.keys("done")[1]
+        store.queue(key)
+        if state == "made":
+            store.made(key, {"save": {"images": []}})
+        copies = [tmp_path / SERVER_OUTPUT / PREFIX / f"{part}-{store.mark}" for part in (key[:16], "another")]
+        for folder in copies:
+            folder.mkdir(parents=True)
+        (note,) = check_done(store, tmp_path)
+        assert note.startswith("taken over: 1 results") and store.counts()["done"] == 2
+        assert [folder.exists() for folder in copies] == [False, True]
 
 
 @pytest.mark.parametrize("record", [None, "{", json.dumps({"job": {"key": "another"}})])

@@ -129,7 +129,7 @@ def servers(host: Path) -> list[int]:
 
 
 def count_done(out: Path) -> int:
-    return len([path for path in out.glob("*-*") if (path / "settings.json").exists()])
+    return len([path for path in out.glob("[0-9]*-*") if (path / "settings.json").exists()])
 
 
 @posix
