@@ -32,7 +32,7 @@ from .errors import CliError
 from .model_names import model_names
 from .output import file_sha256, frames_sha256
 from .paths import MODEL_FILES
-from .record_tiling import told_tiling
+from .record_tiling import told_records, told_tiling
 from .requirements import pack_version
 from .server import HostServer
 from .workflow import SETTINGS, settings_of
@@ -95,8 +95,7 @@ def frame_hashes(frames: list[Image.Image]) -> list[str]:
 
 def told_frames_sha256(outputs: dict) -> str | None:
     """The hash of the frames as 'Wan GGUF Save Video' tells it in its output, where the run made one video."""
-    told = [record for output in outputs.values() for record in output.get("wan_gguf") or []]
-    hashes = [record.get("frames_sha256") for record in told if isinstance(record, dict)]
+    hashes = [record.get("frames_sha256") for output in outputs.values() for record in told_records(output)]
     return hashes[0] if len(hashes) == 1 and isinstance(hashes[0], str) else None
 
 

@@ -15,11 +15,17 @@ SIZES = ("tile_px", "overlap_px")
 MAX_TILE_PX = 1 << 16
 
 
+def told_records(output: object) -> list[Mapping]:
+    """What the node tells of its videos, from its output in /history; none from another node's, whatever that is."""
+    told = output.get("wan_gguf") if isinstance(output, Mapping) else None
+    return [record for record in told if isinstance(record, Mapping)] if isinstance(told, list) else []
+
+
 def told_tiling(outputs: Mapping[str, dict]) -> dict[str, str | dict]:
     """Node -> how it says it has decoded; nodes that did not do the same for all their videos are left out."""
     told = {}
     for node, output in outputs.items():
-        found = [_of_record(record) for record in output.get("wan_gguf") or []]
+        found = [_of_record(record) for record in told_records(output)]
         if found and found[0] is not None and all(tiling == found[0] for tiling in found):
             told[node] = found[0]
     return told
@@ -61,8 +67,8 @@ def describe(tiling: str | Mapping[str, int]) -> str:
     )
 
 
-def _of_record(record: object) -> str | dict | None:
-    video = record.get("video") if isinstance(record, Mapping) else None
+def _of_record(record: Mapping) -> str | dict | None:
+    video = record.get("video")
     tiling = video.get("tiling") if isinstance(video, Mapping) else None
     return tiling if is_tiling(tiling) else None
 

@@ -67,7 +67,8 @@ def test_the_hash_that_the_streaming_node_tells():
     one, other = {"wan_gguf": [{"frames_sha256": "c" * 64}]}, {"wan_gguf": [{"frames_sha256": "d" * 64}]}
     assert told_frames_sha256({"save": one, "prompt": {"text": ["x"]}}) == "c" * 64
     assert told_frames_sha256({"save": one, "again": other}) is None  # of two videos it is not known which is meant
-    assert told_frames_sha256({"save": {"wan_gguf": ["edited"]}}) is None
+    for odd in ({"wan_gguf": ["edited"]}, {"wan_gguf": 5}, {"wan_gguf": None}, [one], None):
+        assert told_frames_sha256({"save": odd}) is None and told_frames_sha256({"save": one, "odd": odd}) == "c" * 64
 
 
 def test_model_hashes_are_of_the_first_folder_that_has_the_file(tmp_path):

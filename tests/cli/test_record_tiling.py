@@ -23,7 +23,7 @@ def record(told, **inputs) -> dict:
 def test_what_nodes_tell_of_their_videos():
     outputs = {
         "whole": shown(OFF), "tiled": shown(TILES, TILES), "mixed": shown(OFF, TILES), "other": {"images": []},
-        "odd": {"wan_gguf": ["text"]}, "older": {"wan_gguf": [{"frames": 5}]},
+        "odd": {"wan_gguf": ["text"]}, "odder": {"wan_gguf": 5}, "none": None, "older": {"wan_gguf": [{"frames": 5}]},
         "huge": shown({**TILES, "tile_px": 1 << 20}),
     }  # fmt: skip
     assert told_tiling(outputs) == {"whole": OFF, "tiled": TILES}
