@@ -12,6 +12,8 @@ from .errors import CliError
 from .model_names import model_names
 from .output import file_sha256, png_bytes
 from .record import make_record, told_frames_sha256
+from .record_tiling import OWN_SAVER, joined_tiling
+from .video_tag import own_tag
 
 _BRIEF = ("seed", "noise_seed", "steps", "cfg", "shift")
 
@@ -67,6 +69,8 @@ def _record(
         record = make_record(workflow, made, *parts)
     except CliError:  # found again after the server's end: its files are there, what its nodes have shown is not
         record = make_record({}, made, *parts) | {"workflow": workflow}
+    silent = [video for video in videos if _is_own(workflow, video[0]) and video[0] not in record["tiling"]]
+    record["tiling"] |= joined_tiling((node, own_tag(path)) for node, path in silent)
     if not images:  # a video is not what was computed, but its encoding
         record |= {"frames_sha256": told_frames_sha256(job.outputs), "frame_hashes": None}
     about = {"number": job.number, "name": job.name, "key": job.key, "attempt": job.attempt, "run_s": job.run_s}
@@ -76,6 +80,10 @@ def _record(
         "files": {file.path: file_sha256(folder / file.path) for file in files},
         "system_stats": conditions.stats,
     }
+
+
+def _is_own(workflow: dict, node: str) -> bool:
+    return workflow.get(node, {}).get("class_type") == OWN_SAVER
 
 
 def _known_models(workflow: dict, models: dict[str, str]) -> dict[str, str | None]:

@@ -81,11 +81,17 @@ def read_prompt_report(output: dict) -> tuple[str, str]:
 
     Its text is the language with its code in brackets, then a line `- <negative>`. Raises CliError if it is not there.
     """
-    shown = "".join(output.get("text", []))
+    shown = "".join(text for text in _texts(output) if isinstance(text, str))
     match = re.match(r"[^\n]*\((\w+)\)\n- (.*)", shown, re.DOTALL)
     if match is None:
         raise CliError(f"the prompt node did not report language and negative prompt, but '{shown}'")
     return match.group(1), match.group(2)
+
+
+def _texts(output: object) -> list | tuple:
+    """What a node shows; another server's node of that name may show anything."""
+    texts = output.get("text") if isinstance(output, dict) else None
+    return texts if isinstance(texts, list | tuple) else ()
 
 
 def frame_hashes(frames: list[Image.Image]) -> list[str]:

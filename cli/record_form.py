@@ -131,7 +131,7 @@ def _kind_problem(record: dict) -> str | None:
         return f"threads is not a number from 1 to {MAX_THREADS}"
     tiling = record.get("tiling", {})
     if not isinstance(tiling, dict) or not all(is_tiling(value) for value in tiling.values()):
-        return 'tiling is not an object of nodes and "off" or tile_px and overlap_px'
+        return 'tiling is not an object of nodes and "off", null or tile_px and overlap_px'
     return None
 
 

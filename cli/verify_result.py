@@ -18,7 +18,7 @@ from .input_files import marked_inputs
 from .model_search import Found, find_models, server_folders
 from .record import local_conditions
 from .record_inputs import changed_inputs, check_kept, placed_inputs
-from .record_tiling import check_memory, made_again
+from .record_tiling import check_memory, check_same, made_again
 from .server import HostServer
 from .terminal import Progress, answer
 from .verify_compare import compare, fetched_nodes
@@ -129,6 +129,7 @@ def check(server: HostServer, path: Path, record: dict, progress: Progress, unkn
     outcome = Outcome(
         str(path), notes=[f"{name}: the record does not tell which file of this name" for name in unknown]
     )
+    check_same(record)
     known = server.get_json("/object_info")
     _refuse_unknown_nodes(known, record["workflow"])
     check_kept(path, record, {name: marked_inputs(known[name]) for name in class_types(record["workflow"])})

@@ -8,7 +8,7 @@ Three things in them depend on the threads; each is done here as two threads do 
     one thread        1x1 convolutions go to another library then (use_mkldnn in torch's Convolution.cpp)
 
 Larger products gave the same bits for 2 to 64 threads. So the frames are those of the host on two threads, bit for bit,
-where it has the memory to compute its attention in one go, as vae_attention.py does.
+where it has the memory for its attention in one go, as vae_attention.py takes it for frames up to 1280 x 720 and more.
 """
 
 import math

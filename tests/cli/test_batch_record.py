@@ -3,16 +3,21 @@
 import hashlib
 
 import pytest
+import torch
 
 from wan_gguf.cli.batch_files import wanted_files
 from wan_gguf.cli.batch_pictures import DamagedFileError
 from wan_gguf.cli.batch_record import Conditions, finish_folder
 from wan_gguf.cli.batch_store import Job
 from wan_gguf.cli.record_form import read_record
+from wan_gguf.cli.video_tag import own_tag
 from wan_gguf.cli.workflow import load_workflow
+from wan_gguf.host.video_codecs import video_format
+from wan_gguf.host.video_file import VideoWriter
 from wan_gguf.tests.cli.fake_comfy import png, workflow
 
 FACTS = {"versions": {"comfyui": "0.30.0"}, "device": "cpu", "threads": None, "cpu_capability": None, "platform": "p"}
+TOLD = {"wan_gguf": [{"video": {"tiling": "off"}}]}
 REPORT = {"text": ["English (en)\n- bad things"]}
 
 
@@ -70,6 +75,29 @@ def test_files_that_were_found_again_have_a_record_too(tmp_path):
     record = record_of(tmp_path, load_workflow(), {"save_frames": {"images": [entry("f.png")]}})
     assert "settings" not in record and record["workflow"]["prompt"]["class_type"] == "WanGGUFPrompt"
     assert set(record["models"]) >= {"wan_reference_dit_f16.gguf"}
+
+
+@pytest.mark.parametrize(("codec", "end"), [("h264", "mp4"), ("vp9", "webm"), ("ffv1", "mkv")])
+def test_the_tiles_of_files_that_were_found_again_are_in_their_tags(tmp_path, codec, end):
+    made = {"save": {"class_type": "WanGGUFSaveVideo", "inputs": {}}, "other": workflow(1)["save"]}
+    outputs = {"save": {"images": [entry(f"a.{end}")]}, "other": {"images": [entry(f"b.{end}")]}}
+    tiles, format_ = {"tile_px": 256, "overlap_px": 64}, video_format(codec, -1, "auto", 0, 16)
+    for name, tag in (("save", {"video": {"tiling": tiles}}), ("other", {"video": {"tiling": "off"}})):
+        with VideoWriter(tmp_path / f"{name}.{end}", format_, 32, 32, {"wan_gguf": tag}) as video:
+            video.write(torch.zeros(1, 32, 32, 3))
+            video.finish()
+    for known, expected in ((outputs, tiles), ({**outputs, "save": TOLD | outputs["save"]}, "off")):
+        files = wanted_files(known)
+        finish_folder(tmp_path, job(made, known), files, Conditions(FACTS, {}, {}), {})
+        assert read_record(tmp_path / "settings.json")["tiling"] == {"save": expected}
+
+
+def test_a_video_without_our_tag_tells_nothing(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", video_format("h264", -1, "auto", 0, 16), 32, 32, {"wan_gguf": 5}) as video:
+        video.write(torch.zeros(1, 32, 32, 3))
+        video.finish()
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    assert own_tag(tmp_path / "a.mp4") == own_tag(tmp_path / "b.mp4") == own_tag(tmp_path / "gone.mp4") == {}
 
 
 def test_every_picture_is_read_also_those_that_neither_sheet_nor_hash_need(tmp_path):

@@ -33,7 +33,7 @@ def written(tmp_path):
         {"frames_sha256": None, "models": {"a.gguf": None}, "nodes": {"frames": None}},
         {"video_sha256": None, "files": {"video": "红_seed0.mp4"}, "settings": {"seed": 1}, "of a later version": [1]},
         {"workflow": {"a": {**NODE, "inputs": {"x": {"__value__": ["b", "c"]}}, "_meta": {"title": "保存　视频"}}}},
-        {"tiling": {"save_video": "off", "3": {"tile_px": 256, "overlap_px": 64}}},
+        {"tiling": {"save_video": "off", "4": None, "3": {"tile_px": 256, "overlap_px": 64}}},
         {"inputs": {"子/图\u3000a.png [temp]": {"file": "inputs/1-图.png", "sha256": "0" * 64}, "../no.png": None}},
     ],
 )
